@@ -1,0 +1,1 @@
+"""What runs replicas: the local one makes processes."""

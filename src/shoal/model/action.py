@@ -1,0 +1,64 @@
+"""What to do next: imperative, frozen, each with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Action:
+    reason: str
+    """For `explain`, `plan` and the journal: `1 of 3 replicas missing`, `exit code 1, back-off of 400 ms is over`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartReplica(_Action):
+    """Starts a new replica (attempt 1) or the next attempt of one that ended."""
+
+    replica: str
+    service: str
+    number: int
+    revision: int
+    generation: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainReplica(_Action):
+    """Takes it out of the endpoints, for good. Its process goes on."""
+
+    replica: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopReplica(_Action):
+    """SIGTERM. Only ever after Envoy confirmed that it no longer routes to it, or had its time to."""
+
+    replica: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KillReplica(_Action):
+    """SIGKILL to its whole process group: SIGTERM had its time."""
+
+    replica: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetReplica(_Action):
+    """Drops the record of one that is gone."""
+
+    replica: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartProxy(_Action):
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopProxy(_Action):
+    pass
+
+
+Action = StartReplica | DrainReplica | StopReplica | KillReplica | ForgetReplica | StartProxy | StopProxy

@@ -1,0 +1,234 @@
+"""What happened: past tense, frozen, each with the time it happened (seconds of the epoch).
+
+Everything that changes `Observed` or `Desired` is one of these and passes through the inbox. Those that a person wants
+to read are kept in the journal; `control.journal` tells which, and in which words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shoal.model.replica import Address, Exit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Event:
+    at: float
+
+
+# A replica's life, in order.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaScheduled(_Event):
+    """The planner wants it to run; the engine is asked next. The first one of an id creates the replica."""
+
+    replica: str
+    service: str
+    number: int
+    revision: int
+    generation: int
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaProgressed(_Event):
+    """Its start is at work: `installing 14 packages`."""
+
+    replica: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaStarted(_Event):
+    replica: str
+    attempt: int
+    pid: int
+    address: Address | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeSucceeded(_Event):
+    replica: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeFailed(_Event):
+    replica: str
+    attempt: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainStarted(_Event):
+    replica: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopSent(_Event):
+    """SIGTERM (or SIGKILL, `forced`) was sent."""
+
+    replica: str
+    forced: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaExited(_Event):
+    """Its process ended, or could not be started."""
+
+    replica: str
+    attempt: int
+    exit: Exit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaForgotten(_Event):
+    replica: str
+
+
+# Envoy.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyScheduled(_Event):
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyStarted(_Event):
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyStopSent(_Event):
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyExited(_Event):
+    exit: Exit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotPublished(_Event):
+    """Handed to the sink: from now on Envoy may route to these replicas."""
+
+    version: int
+    replicas: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotApplied(_Event):
+    """Envoy confirmed all of it: it routes to these replicas and no others (unless a newer snapshot is on its way)."""
+
+    version: int
+    replicas: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceRejected(_Event):
+    """Envoy refused one resource and keeps its old version; the others went through."""
+
+    resource: str
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallDenied(_Event):
+    """A service called, by name, one that it does not declare in `calls:`."""
+
+    caller: str
+    callee: str
+    port: int
+
+
+# What people asked for.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployed(_Event):
+    generation: int
+    changed: tuple[str, ...]
+    """Services with a new revision."""
+    removed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaled(_Event):
+    service: str
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartRequested(_Event):
+    service: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownRequested(_Event):
+    pass
+
+
+# Shoal itself.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStarted(_Event):
+    pid: int
+    version: str
+    adopted: int
+    """Replicas found running."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeeperLost(_Event):
+    """The keeper's socket closed; a new keeper takes over what runs."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeeperAttached(_Event):
+    pid: int
+    adopted: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warned(_Event):
+    """Something a person should know that stops nothing: names fall back to env, an environment is not reproducible."""
+
+    subject: str
+    message: str
+    way_out: str = ""
+
+
+ReplicaEvent = (
+    ReplicaScheduled
+    | ReplicaProgressed
+    | ReplicaStarted
+    | ProbeSucceeded
+    | ProbeFailed
+    | DrainStarted
+    | StopSent
+    | ReplicaExited
+    | ReplicaForgotten
+)
+ProxyEvent = (
+    ProxyScheduled
+    | ProxyStarted
+    | ProxyStopSent
+    | ProxyExited
+    | SnapshotPublished
+    | SnapshotApplied
+    | ResourceRejected
+    | CallDenied
+)
+RequestEvent = Deployed | Scaled | RestartRequested | DownRequested
+OwnEvent = DaemonStarted | KeeperLost | KeeperAttached | Warned
+Event = ReplicaEvent | ProxyEvent | RequestEvent | OwnEvent

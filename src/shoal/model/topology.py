@@ -1,0 +1,34 @@
+"""Where everything is reached: the addresses of edges, leased once and kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+DENIED = "*"
+"""The callee of a caller's deny edge: every name that it has not declared leads there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """A declared call, and the loopback address that stands for it. Who connects there is known to be `caller`."""
+
+    caller: str
+    callee: str
+    """A service, or `DENIED`."""
+    number: int
+    """1 to 65535, leased per app."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeMap:
+    """All edges of a running app on this machine."""
+
+    network: int
+    """The second byte of its addresses, 1 to 254 (never 0 or 53), leased per running app."""
+    edges: dict[tuple[str, str], Edge] = field(default_factory=dict)
+    """By (caller, callee)."""
+
+    def address(self, caller: str, callee: str) -> str:
+        """`127.<network>.<hi>.<lo>`: of the declared edge, else of the caller's deny edge. KeyError: neither leased."""
+        edge = self.edges.get((caller, callee)) or self.edges[(caller, DENIED)]
+        return f"127.{self.network}.{edge.number >> 8}.{edge.number & 0xFF}"

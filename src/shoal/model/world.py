@@ -1,0 +1,89 @@
+"""The two sides of the planner's question: what is wanted, and what is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from shoal.model.app import App, Service
+from shoal.model.replica import Replica
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """A service's spec, immutable, by number."""
+
+    service: Service
+    number: int
+    """Counted from 1, per service."""
+    digest: str
+    """Hash of all that makes a replica of it different from one of another revision (not the replica count)."""
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What is wanted of one service."""
+
+    revision: Revision
+    replicas: int
+    generation: int = 0
+    """Raised by `shoal restart`; replicas of an older one are replaced, one by one."""
+
+    @property
+    def service(self) -> Service:
+        return self.revision.service
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desired:
+    """What is wanted of the whole app."""
+
+    app: App
+    generation: int
+    """Counts deploys."""
+    targets: dict[str, Target]
+    """By service name, in the app file's order."""
+    down: bool = False
+    """`shoal down`: nothing should run, the proxy last."""
+
+
+class ProxyState(StrEnum):
+    STOPPED = "stopped"
+    STARTING = "starting"
+    """The process was asked for, or runs and has not fetched its configuration."""
+    SERVING = "serving"
+    BACKING_OFF = "backing-off"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """Envoy's process."""
+
+    state: ProxyState = ProxyState.STOPPED
+    since: float = 0.0
+    pid: int | None = None
+    attempt: int = 0
+    crashes: int = 0
+    last_error: str = ""
+    tail: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class Observed:
+    """What is there. One writer, the controller, which folds events into it (`planner.fold`); the planner reads."""
+
+    replicas: dict[str, Replica] = field(default_factory=dict)
+    """By id."""
+    proxy: Proxy = field(default_factory=Proxy)
+    routed: frozenset[str] = frozenset()
+    """Replicas that Envoy may still send requests to: those in the last snapshot it confirmed, and in any newer."""
+    next_number: dict[str, int] = field(default_factory=dict)
+    """By service: the number of its next replica."""
+    rejected: dict[str, str] = field(default_factory=dict)
+    """Envoy's resources that it refused, by name, with its words."""
+
+    def of(self, service: str) -> list[Replica]:
+        """A service's replicas, by number."""
+        return sorted((r for r in self.replicas.values() if r.service == service), key=lambda r: r.number)

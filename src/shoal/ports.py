@@ -1,0 +1,147 @@
+"""What the control loop needs of the outside, as Protocols. Each has a real adapter and a shipped fake in `testing/`.
+
+Adapters report what happens by putting events into the inbox; their methods only ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from shoal.mesh.snapshot import Snapshot
+from shoal.model.app import App
+from shoal.model.event import Event
+from shoal.model.replica import Address, Replica
+from shoal.model.topology import EdgeMap
+from shoal.model.world import Desired, Revision
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Seconds of the epoch; never goes backwards within one process."""
+        ...
+
+
+class Inbox(Protocol):
+    """The one way into the control loop. Bounded: `put` waits when the loop is behind."""
+
+    async def put(self, event: Event) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """All that an engine needs to start one attempt of a replica."""
+
+    replica: str
+    attempt: int
+    revision: Revision
+    app: App
+    edges: EdgeMap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A process that the engine runs, or ran until it ended unseen."""
+
+    replica: str
+    attempt: int
+    pid: int | None
+    address: Address | None
+    running: bool
+    exit_code: int | None = None
+    """Of one that does not run any more; None where nobody saw it end."""
+
+
+class Engine(Protocol):
+    """Runs replicas and the proxy. The local one makes processes."""
+
+    async def start(self, launch: Launch) -> None:
+        """Starts a process and returns once it runs; reports ReplicaProgressed, ReplicaStarted and, when it ends (or
+        could not be started), ReplicaExited. Raises nothing for a failed start: that is an event. Starting a replica
+        whose attempt already runs does nothing."""
+        ...
+
+    async def stop(self, replica: str, *, force: bool) -> None:
+        """SIGTERM, or SIGKILL to the whole group. Does nothing when there is no process."""
+        ...
+
+    async def observe(self) -> Sequence[Found]:
+        """What runs now, and what ended since it was last forgotten."""
+        ...
+
+    async def forget(self, replica: str) -> None:
+        """Drops what the engine remembers of a replica that has no process (its exit code, its socket)."""
+        ...
+
+    async def start_proxy(self) -> None:
+        """Starts Envoy; reports ProxyStarted and ProxyExited. Does nothing when it runs."""
+        ...
+
+    async def stop_proxy(self) -> None: ...
+
+
+class SnapshotSink(Protocol):
+    """Takes what Envoy should hold, and reports SnapshotApplied and ResourceRejected."""
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Replaces the whole snapshot; only what differs is sent. Cheap when little differs; never blocks."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalEntry:
+    """One line of the app's history, as people and machines read it."""
+
+    sequence: int
+    """Grows by one; the `Last-Event-ID` of the event stream."""
+    at: float
+    kind: str
+    """The event's name: `ReplicaExited`."""
+    subject: str
+    """A replica, a service, or `app`, `proxy`, `daemon`."""
+    message: str
+    data: dict[str, object]
+
+
+class Store(Protocol):
+    """What outlives the daemon. Every method is one transaction, done when it returns; raises StoreError."""
+
+    def load_desired(self) -> Desired | None:
+        """None: nothing was ever deployed."""
+        ...
+
+    def save_desired(self, desired: Desired) -> None: ...
+
+    def revisions(self, service: str) -> Sequence[Revision]:
+        """Oldest first."""
+        ...
+
+    def add_revision(self, revision: Revision) -> None: ...
+
+    def load_replicas(self) -> Sequence[Replica]: ...
+
+    def save_replica(self, replica: Replica) -> None: ...
+
+    def delete_replica(self, replica: str) -> None: ...
+
+    def next_numbers(self) -> dict[str, int]:
+        """By service: one more than the greatest replica number ever saved, so that none is given twice."""
+        ...
+
+    def lease_edges(self, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        """Edge numbers of these (caller, callee), kept for ever once given. StoreError: all 65,535 are used up."""
+        ...
+
+    def get(self, key: str) -> str | None:
+        """A small setting: the app's network byte, the schema's version."""
+        ...
+
+    def put(self, key: str, value: str) -> None: ...
+
+    def append(self, at: float, kind: str, subject: str, message: str, data: dict[str, object]) -> JournalEntry: ...
+
+    def journal(self, *, after: int = 0, limit: int = 1000, subject: str | None = None) -> Sequence[JournalEntry]:
+        """Entries with a greater sequence, oldest first. With `after=-n`: the last n. `subject` matches itself and,
+        for a service, its replicas."""
+        ...

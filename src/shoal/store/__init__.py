@@ -1,0 +1,1 @@
+"""What outlives the daemon: SQLite, and the shipped in-memory fake's contract."""

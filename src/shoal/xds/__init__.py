@@ -1,0 +1,1 @@
+"""The delta ADS server, and what Envoy needs to start."""
