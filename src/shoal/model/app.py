@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -90,14 +90,10 @@ class App:
     gateway: Gateway | None = None
     folder: str = "."
     """Absolute: where the app file is, and `.shoal/` beside it."""
-    _by_name: dict[str, Service] = field(init=False, repr=False, compare=False, hash=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._by_name.update({service.name: service for service in self.services})
 
     def service(self, name: str) -> Service:
         """Raises KeyError when the app has no such service."""
-        return self._by_name[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._by_name
+        for service in self.services:
+            if service.name == name:
+                return service
+        raise KeyError(name)

@@ -1,0 +1,168 @@
+"""What people are shown: the state of everything in one frozen value. The API sends these as JSON, the client gives them
+back; `--json` prints them as they are. Times are seconds of the epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Health(StrEnum):
+    """How a service or the app is, in one word. Worst first."""
+
+    FAILING = "failing"
+    """Crashes again and again, or cannot be started."""
+    DEGRADED = "degraded"
+    """Serves, with fewer ready replicas than wanted."""
+    WAITING = "waiting"
+    """Held back by `after:`."""
+    STARTING = "starting"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    """Scaled to 0, or down."""
+    READY = "ready"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExitStatus:
+    at: float
+    code: int | None
+    reason: str
+    tail: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaStatus:
+    id: str
+    service: str
+    revision: int
+    state: str
+    """A `ReplicaState`."""
+    reason: str
+    """Why it is in this state: `answers on /healthz`, `exit code 1, next start in 3.2 s`."""
+    since: float
+    attempt: int
+    crashes: int
+    pid: int | None
+    address: str | None
+    last_exit: ExitStatus | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceStatus:
+    name: str
+    health: Health
+    reason: str
+    """One line: `3 of 3 ready`, `waits for db`, `crash loop: exit code 1 (5 in a row)`."""
+    runs: str
+    """What it is, as in the app file: `run shop.users:app`, `command node server.js`."""
+    revision: int
+    wanted: int
+    ready: int
+    port: int | None
+    address: str | None
+    """Where a person reaches it: `http://localhost:3000`. None: not published."""
+    calls: tuple[str, ...]
+    replicas: tuple[ReplicaStatus, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteStatus:
+    host: str | None
+    path: str
+    service: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayStatus:
+    address: str
+    """`http://localhost:8080`"""
+    port: int
+    routes: tuple[RouteStatus, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyStatus:
+    state: str
+    """A `ProxyState`."""
+    pid: int | None
+    reason: str
+    rejected: dict[str, str] = field(default_factory=dict)
+    """Resources that Envoy refused, with its words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppStatus:
+    app: str
+    folder: str
+    version: str
+    """Of Shoal's daemon."""
+    daemon_pid: int
+    generation: int
+    """Counts deploys; 0: nothing deployed yet."""
+    health: Health
+    reason: str
+    names: str
+    """`names` (private hosts files) or `env` (variables only)."""
+    names_reason: str
+    """Why it is `env`; empty otherwise."""
+    proxy: ProxyStatus
+    gateway: GatewayStatus | None
+    services: tuple[ServiceStatus, ...]
+    sequence: int
+    """Of the newest journal entry: follow the events from here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One value in force, for `explain`."""
+
+    name: str
+    value: str
+    source: str
+    """`app file`, `default`, `shoal scale`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Why a service is as it is."""
+
+    service: ServiceStatus
+    settings: tuple[Setting, ...]
+    decisions: tuple[str, ...]
+    """What the planner wants to do now, each with its reason; empty: nothing to do."""
+    waits: tuple[str, ...]
+    """What it waits for: `r2: next start in 3.2 s (back-off after 5 crashes)`."""
+    reaches: dict[str, str]
+    """Callee -> the address that stands for the edge: `127.77.0.3:3001`."""
+    called_by: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """The answer to a deploy."""
+
+    generation: int
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+    sequence: int
+    """Of the journal entry `Deployed`: follow the events from here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    replica: str
+    at: str
+    """RFC 3339, UTC, microseconds: as the keeper stamped it."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecContext:
+    """What a command needs to run as if it were part of a service."""
+
+    env: dict[str, str]
+    folder: str
+    hosts: str | None
+    """The private hosts file to bind over /etc/hosts; None: no namespace."""
+    nsswitch: str | None
