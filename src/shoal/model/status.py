@@ -1,5 +1,8 @@
-"""What people are shown: the state of everything in one frozen value. The API sends these as JSON, the client gives them
-back; `--json` prints them as they are. Times are seconds of the epoch."""
+"""What people are shown: the state of everything in one frozen value.
+
+The API sends these as JSON, the client gives them back, `--json` prints them as they are. Times are seconds of the
+epoch.
+"""
 
 from __future__ import annotations
 

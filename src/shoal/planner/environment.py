@@ -11,7 +11,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def variable_prefix(service: str) -> str:
-    """`product-service` -> `PRODUCT_SERVICE`. Injective over an app: `a-b` beside `a_b` is refused when it is loaded."""
+    """`product-service` -> `PRODUCT_SERVICE`. Injective over an app: loading refuses `a-b` beside `a_b`."""
     return service.upper().replace("-", "_")
 
 

@@ -5,6 +5,7 @@ One function each way for every frozen dataclass of the model; pydantic checks w
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import cache
 from typing import Any, TypeVar
 
@@ -14,8 +15,14 @@ T = TypeVar("T")
 
 
 @cache
-def adapter(kind: Any) -> TypeAdapter[Any]:
+def _cached(kind: Hashable) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
+
+
+def adapter(kind: object) -> TypeAdapter[Any]:
+    """Pydantic's view of a type; made once."""
+    assert isinstance(kind, Hashable)
+    return _cached(kind)
 
 
 def encode(value: object) -> str:
