@@ -63,11 +63,12 @@ class Engine(Protocol):
         ...
 
     async def stop(self, replica: str, *, force: bool) -> None:
-        """SIGTERM, or SIGKILL to the whole group. Does nothing when there is no process."""
+        """SIGTERM, or SIGKILL to the whole group. A start in preparation is given up. Where there is no process,
+        reports ReplicaExited at once: every stop ends in one."""
         ...
 
     async def observe(self) -> Sequence[Found]:
-        """What runs now, and what ended since it was last forgotten."""
+        """What replicas run now (from here on they are watched and probed), and which ended since last forgotten."""
         ...
 
     async def forget(self, replica: str) -> None:
@@ -78,7 +79,13 @@ class Engine(Protocol):
         """Starts Envoy; reports ProxyStarted and ProxyExited. Does nothing when it runs."""
         ...
 
-    async def stop_proxy(self) -> None: ...
+    async def stop_proxy(self) -> None:
+        """SIGTERM, and SIGKILL when that had its time. Every stop ends in ProxyExited, also where there is no process."""
+        ...
+
+    async def observe_proxy(self) -> int | None:
+        """The pid of a running Envoy."""
+        ...
 
 
 class SnapshotSink(Protocol):

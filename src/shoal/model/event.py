@@ -119,6 +119,7 @@ class SnapshotPublished(_Event):
     """Handed to the sink: from now on Envoy may route to these replicas."""
 
     version: int
+    generation: int
     replicas: frozenset[str]
 
 

@@ -134,6 +134,8 @@ class Replica:
     address: Address | None = None
     """Where its process listens. None: not started, or a worker."""
     ready_since: float | None = None
+    detached_at: float | None = None
+    """Since when, draining, it is out of every snapshot that Envoy may hold."""
     successes: int = 0
     failures: int = 0
     """Probe results in a row."""

@@ -44,6 +44,8 @@ class Desired:
     """Counts deploys."""
     targets: dict[str, Target]
     """By service name, in the app file's order."""
+    at: float = 0.0
+    """When it was deployed."""
     down: bool = False
     """`shoal down`: nothing should run, the proxy last."""
 
@@ -70,6 +72,15 @@ class Proxy:
     tail: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """A snapshot on its way to Envoy."""
+
+    version: int
+    generation: int
+    replicas: frozenset[str]
+
+
 @dataclass(slots=True, kw_only=True)
 class Observed:
     """What is there. One writer, the controller, which folds events into it (`planner.fold`); the planner reads."""
@@ -77,12 +88,21 @@ class Observed:
     replicas: dict[str, Replica] = field(default_factory=dict)
     """By id."""
     proxy: Proxy = field(default_factory=Proxy)
-    routed: frozenset[str] = frozenset()
-    """Replicas that Envoy may still send requests to: those in the last snapshot it confirmed, and in any newer."""
+    applied: frozenset[str] = frozenset()
+    """Replicas in the last snapshot that Envoy confirmed."""
+    pending: tuple[Pending, ...] = ()
+    """Published and not confirmed, oldest first; at most 32, the oldest merged."""
+    mesh_generation: int = 0
+    """The newest deploy whose listeners and routes Envoy has confirmed."""
     next_number: dict[str, int] = field(default_factory=dict)
-    """By service: the number of its next replica."""
+    """By service: the number of its next replica, from 1."""
     rejected: dict[str, str] = field(default_factory=dict)
     """Envoy's resources that it refused, by name, with its words."""
+
+    @property
+    def routed(self) -> frozenset[str]:
+        """Replicas that Envoy may still send requests to."""
+        return self.applied.union(*(snapshot.replicas for snapshot in self.pending))
 
     def of(self, service: str) -> list[Replica]:
         """A service's replicas, by number."""

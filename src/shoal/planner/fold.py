@@ -1,0 +1,216 @@
+"""What an event changes in what is observed. Pure but for `observed`, which its one owner passes in to be changed.
+
+Late news is normal: an exit of an attempt that was already replaced, a probe of a replica that drains. The attempt and
+the transition table decide; what does not fit changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import assert_never
+
+from shoal.model import event as ev
+from shoal.model.replica import Replica, ReplicaState, Trigger, after
+from shoal.model.world import Observed, Pending, Proxy, ProxyState
+from shoal.planner.defaults import FAILURES_TO_UNREADY, SUCCESSES_TO_READY
+from shoal.planner.healing import crashes_after
+
+_PENDING_MAX = 32
+
+
+def fold(observed: Observed, event: ev.Event) -> None:
+    match event:
+        case ev.ReplicaScheduled():
+            _schedule(observed, event)
+        case ev.ReplicaForgotten():
+            observed.replicas.pop(event.replica, None)
+        case (
+            ev.ReplicaProgressed()
+            | ev.ReplicaStarted()
+            | ev.ProbeSucceeded()
+            | ev.ProbeFailed()
+            | ev.DrainStarted()
+            | ev.StopSent()
+            | ev.ReplicaExited()
+        ):
+            replica = observed.replicas.get(event.replica)
+            if replica is not None:
+                observed.replicas[replica.id] = _moved(replica, event, observed)
+        case ev.ProxyScheduled() | ev.ProxyStarted() | ev.ProxyStopSent() | ev.ProxyExited():
+            observed.proxy = _proxy(observed.proxy, event)
+            if isinstance(event, ev.ProxyExited):
+                _nothing_routes(observed, event.at)
+        case ev.SnapshotPublished():
+            _publish(observed, event)
+        case ev.SnapshotApplied():
+            _apply(observed, event)
+        case ev.ResourceRejected():
+            observed.rejected[event.resource] = event.message
+        case (
+            ev.CallDenied()
+            | ev.Deployed()
+            | ev.Scaled()
+            | ev.RestartRequested()
+            | ev.DownRequested()
+            | ev.DaemonStarted()
+            | ev.KeeperLost()
+            | ev.KeeperAttached()
+            | ev.Warned()
+        ):
+            pass  # they change what is desired, or only tell
+        case _:
+            assert_never(event)
+
+
+def _schedule(observed: Observed, event: ev.ReplicaScheduled) -> None:
+    old = observed.replicas.get(event.replica)
+    if old is None:
+        observed.replicas[event.replica] = Replica(
+            id=event.replica,
+            service=event.service,
+            number=event.number,
+            revision=event.revision,
+            generation=event.generation,
+            since=event.at,
+            attempt=event.attempt,
+        )
+        observed.next_number[event.service] = max(observed.next_number.get(event.service, 1), event.number + 1)
+        return
+    state = after(old.state, Trigger.SCHEDULED)
+    if state is old.state:
+        return
+    observed.replicas[old.id] = replace(
+        old,
+        state=state,
+        since=event.at,
+        attempt=event.attempt,
+        pid=None,
+        address=None,
+        ready_since=None,
+        successes=0,
+        failures=0,
+        probe_detail="",
+        progress="",
+    )
+
+
+_OfReplica = (
+    ev.ReplicaProgressed
+    | ev.ReplicaStarted
+    | ev.ProbeSucceeded
+    | ev.ProbeFailed
+    | ev.DrainStarted
+    | ev.StopSent
+    | ev.ReplicaExited
+)
+
+
+def _moved(replica: Replica, event: _OfReplica, observed: Observed) -> Replica:
+    match event:
+        case ev.ReplicaProgressed():
+            return replace(replica, progress=event.message)
+        case ev.ReplicaStarted():
+            if event.attempt != replica.attempt:
+                return replica
+            return replace(replica, pid=event.pid, address=event.address, progress="")
+        case ev.ProbeSucceeded():
+            if event.attempt != replica.attempt:
+                return replica
+            seen = replace(replica, successes=replica.successes + 1, failures=0, probe_detail="")
+            ready = seen.successes >= SUCCESSES_TO_READY
+            return _to(seen, Trigger.BECAME_READY, event.at) if ready else seen
+        case ev.ProbeFailed():
+            if event.attempt != replica.attempt:
+                return replica
+            seen = replace(replica, failures=replica.failures + 1, successes=0, probe_detail=event.detail)
+            unready = seen.failures >= FAILURES_TO_UNREADY
+            return _to(seen, Trigger.BECAME_UNREADY, event.at) if unready else seen
+        case ev.DrainStarted():
+            detached = None if replica.id in observed.routed else event.at
+            return replace(_to(replica, Trigger.DRAIN_STARTED, event.at), detached_at=detached)
+        case ev.StopSent():
+            # Also when it was sent before: `since` counts the time to the next, harder, signal.
+            return replace(_to(replica, Trigger.STOP_SENT, event.at), since=event.at)
+        case ev.ReplicaExited():
+            if event.attempt != replica.attempt or not replica.runs:
+                return replica
+            crashes = replica.crashes if replica.leaving else crashes_after(replica, event.at)
+            ended = replace(replica, last_exit=event.exit, crashes=crashes, pid=None, progress="")
+            return _to(ended, Trigger.EXITED, event.at)
+        case _:
+            assert_never(event)
+
+
+def _to(replica: Replica, trigger: Trigger, at: float) -> Replica:
+    state = after(replica.state, trigger)
+    if state is replica.state:
+        return replica
+    ready_since = at if state is ReplicaState.READY else replica.ready_since
+    if state in (ReplicaState.UNREADY, ReplicaState.BACKING_OFF):
+        ready_since = None
+    return replace(replica, state=state, since=at, ready_since=ready_since)
+
+
+def _proxy(proxy: Proxy, event: ev.ProxyScheduled | ev.ProxyStarted | ev.ProxyStopSent | ev.ProxyExited) -> Proxy:
+    match event:
+        case ev.ProxyScheduled():
+            return replace(proxy, state=ProxyState.STARTING, since=event.at, attempt=event.attempt, pid=None)
+        case ev.ProxyStarted():
+            return replace(proxy, pid=event.pid)
+        case ev.ProxyStopSent():
+            return replace(proxy, state=ProxyState.STOPPING, since=event.at)
+        case ev.ProxyExited():
+            if proxy.state is ProxyState.STOPPING:
+                return replace(proxy, state=ProxyState.STOPPED, since=event.at, pid=None)
+            return replace(
+                proxy,
+                state=ProxyState.BACKING_OFF,
+                since=event.at,
+                pid=None,
+                crashes=proxy.crashes + 1,
+                last_error=event.exit.reason,
+                tail=event.exit.tail,
+            )
+        case _:
+            assert_never(event)
+
+
+def _publish(observed: Observed, event: ev.SnapshotPublished) -> None:
+    pending = (
+        *observed.pending,
+        Pending(version=event.version, generation=event.generation, replicas=event.replicas),
+    )
+    if len(pending) > _PENDING_MAX:
+        # Merged, not dropped: a replica of a forgotten snapshot might still be routed to.
+        first, second, *rest = pending
+        pending = (replace(second, replicas=first.replicas | second.replicas), *rest)
+    observed.pending = pending
+
+
+def _apply(observed: Observed, event: ev.SnapshotApplied) -> None:
+    confirmed = [p for p in observed.pending if p.version <= event.version]
+    if not confirmed:
+        return
+    observed.pending = tuple(p for p in observed.pending if p.version > event.version)
+    observed.applied = event.replicas
+    observed.mesh_generation = max(observed.mesh_generation, confirmed[-1].generation)
+    if observed.proxy.state in (ProxyState.STARTING, ProxyState.SERVING):
+        started = observed.proxy.state is ProxyState.STARTING
+        observed.proxy = replace(
+            observed.proxy, state=ProxyState.SERVING, since=event.at if started else observed.proxy.since, crashes=0
+        )
+    _detach(observed, event.at)
+
+
+def _nothing_routes(observed: Observed, at: float) -> None:
+    """Without an Envoy, nobody is routed to; the next one starts from the newest snapshot."""
+    observed.applied = frozenset()
+    observed.pending = observed.pending[-1:]
+    _detach(observed, at)
+
+
+def _detach(observed: Observed, at: float) -> None:
+    routed = observed.routed
+    for replica in observed.replicas.values():
+        if replica.state is ReplicaState.DRAINING and replica.detached_at is None and replica.id not in routed:
+            observed.replicas[replica.id] = replace(replica, detached_at=at)

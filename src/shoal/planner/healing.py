@@ -1,0 +1,34 @@
+"""Crash and come back: when a replica, or the proxy, may start again."""
+
+from __future__ import annotations
+
+from shoal.model.replica import Replica
+from shoal.planner.defaults import BACKOFF_S_FIRST, BACKOFF_S_MAX, CRASH_LOOP, HEALTHY_S
+
+
+def backoff_s(crashes: int) -> float:
+    """0.1 s after the first crash in a row, doubling to 30 s. `crashes` >= 1."""
+    # The exponent is capped before 2.0**n: a replica that crashes for weeks must not overflow a float.
+    return min(BACKOFF_S_MAX, BACKOFF_S_FIRST * 2.0 ** min(crashes - 1, 16))
+
+
+def crashes_after(replica: Replica, at: float) -> int:
+    """Crashes in a row, counting the exit at `at`; 1 again after 60 s of readiness."""
+    if replica.ready_since is not None and at - replica.ready_since >= HEALTHY_S:
+        return 1
+    return replica.crashes + 1
+
+
+def restarts_at(replica: Replica) -> float:
+    """When a BACKING_OFF replica may start again."""
+    ended = replica.last_exit.at if replica.last_exit else replica.since
+    return ended + backoff_s(max(1, replica.crashes))
+
+
+def in_crash_loop(replica: Replica) -> bool:
+    return replica.crashes >= CRASH_LOOP
+
+
+def words(seconds: float) -> str:
+    """`400 ms`, `3.2 s`."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

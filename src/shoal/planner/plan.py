@@ -1,0 +1,239 @@
+"""The one question: given what is wanted and what is there, what should be done next, and why?
+
+Level-triggered and without memory: the same world gives the same plan, so a restarted daemon decides as the one before.
+Actions name their reason; what must wait says for what and until when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from shoal.model import action as act
+from shoal.model.replica import Replica, ReplicaState, replica_id
+from shoal.model.world import Desired, Observed, ProxyState, Target
+from shoal.planner.defaults import (
+    DETACH_S_MAX,
+    DETACHED_S,
+    EDGES_S_MAX,
+    MIN_HEALTHY_S,
+    STOP_S,
+    SURGE,
+)
+from shoal.planner.healing import backoff_s, restarts_at, words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """Something that is not done yet, and why."""
+
+    subject: str
+    """A replica, a service or `proxy`."""
+    reason: str
+    until: float | None = None
+    """When to look again. None: when an event says so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    actions: tuple[act.Action, ...] = ()
+    waits: tuple[Wait, ...] = ()
+    finished: bool = False
+    """`down` was asked for and nothing is left."""
+
+    @property
+    def wake_at(self) -> float | None:
+        """When the earliest wait ends by itself."""
+        return min((w.until for w in self.waits if w.until is not None), default=None)
+
+
+Step = act.Action | Wait
+
+
+def plan(desired: Desired | None, observed: Observed, now: float) -> Plan:
+    """Everything that should be done now. Order: what leaves, what heals, what starts."""
+    if desired is None:
+        return Plan()
+    steps: list[Step] = [*_leaving(observed, now)]
+    for service in {r.service for r in observed.replicas.values()} - set(desired.targets):
+        steps += _drain_all(observed.of(service), "its service was removed from the app")
+    for target in desired.targets.values():
+        replicas = [r for r in observed.of(target.service.name) if not r.leaving]
+        if desired.down:
+            steps += _drain_all(replicas, "the app goes down")
+        else:
+            steps += _keep(target, replicas, desired, observed, now)
+    steps += _proxy(desired, observed, now)
+    actions = tuple(s for s in steps if not isinstance(s, Wait))
+    return Plan(
+        actions=actions,
+        waits=tuple(s for s in steps if isinstance(s, Wait)),
+        finished=desired.down
+        and not observed.replicas
+        and observed.proxy.state in (ProxyState.STOPPED, ProxyState.BACKING_OFF),
+    )
+
+
+def _drain_all(replicas: list[Replica], reason: str) -> Iterator[Step]:
+    for replica in replicas:
+        if not replica.leaving:
+            yield act.DrainReplica(replica=replica.id, reason=reason)
+
+
+def _leaving(observed: Observed, now: float) -> Iterator[Step]:
+    """Out of Envoy first, then SIGTERM, then SIGKILL."""
+    for replica in observed.replicas.values():
+        match replica.state:
+            case ReplicaState.DRAINING:
+                detached = replica.detached_at
+                stop_at = replica.since + DETACH_S_MAX if detached is None else detached + DETACHED_S
+                if now < stop_at:
+                    waits_for = "Envoy to let go of it" if detached is None else "its last requests to arrive"
+                    yield Wait(subject=replica.id, reason=f"drains: waits for {waits_for}", until=stop_at)
+                else:
+                    reason = (
+                        f"Envoy did not confirm its removal within {words(DETACH_S_MAX)}"
+                        if detached is None
+                        else "drained"
+                    )
+                    yield act.StopReplica(replica=replica.id, reason=reason)
+            case ReplicaState.STOPPING:
+                kill_at = replica.since + STOP_S
+                if now < kill_at:
+                    yield Wait(subject=replica.id, reason="stopping: has SIGTERM", until=kill_at)
+                else:
+                    yield act.KillReplica(replica=replica.id, reason=f"did not end within {words(STOP_S)} of SIGTERM")
+            case ReplicaState.GONE:
+                yield act.ForgetReplica(replica=replica.id, reason="its process has ended")
+            case ReplicaState.STARTING | ReplicaState.READY | ReplicaState.UNREADY | ReplicaState.BACKING_OFF:
+                pass
+
+
+def _keep(target: Target, replicas: list[Replica], desired: Desired, observed: Observed, now: float) -> Iterator[Step]:
+    """One service: heal what crashed, replace what is old, start what is missing, drain what is too much."""
+    name, wanted = target.service.name, target.replicas
+    current = [r for r in replicas if r.revision == target.revision.number and r.generation == target.generation]
+    stale = [r for r in replicas if r not in current]
+    surplus = _surplus(current, wanted)
+
+    yield from _heal([r for r in current if r not in surplus], now)
+    for replica in surplus:
+        yield act.DrainReplica(replica=replica.id, reason=f"{len(current)} replicas run, {wanted} are wanted")
+
+    missing = wanted - len(current)
+    room = wanted + SURGE - len(current) - len(stale) if stale else missing
+    starts = max(0, min(missing, room))
+    if starts:
+        held = _held_back(target, replicas, desired, observed, now)
+        if held is not None:
+            yield held
+        else:
+            yield from _start(target, starts, missing, bool(stale), observed)
+    if stale:
+        yield from _replace(name, wanted, current, stale, now)
+
+
+def _surplus(current: list[Replica], wanted: int) -> list[Replica]:
+    """The least useful first: not ready before ready, younger before older."""
+    by_use = sorted(current, key=lambda r: (r.state is ReplicaState.READY, -r.number))
+    return by_use[: max(0, len(current) - wanted)]
+
+
+def _heal(replicas: list[Replica], now: float) -> Iterator[Step]:
+    for replica in replicas:
+        if replica.state is not ReplicaState.BACKING_OFF:
+            continue
+        at = restarts_at(replica)
+        why = replica.last_exit.reason if replica.last_exit else "it ended"
+        delay = words(backoff_s(max(1, replica.crashes)))
+        if now < at:
+            crashes = f" after {replica.crashes} crashes in a row" if replica.crashes > 1 else ""
+            yield Wait(subject=replica.id, reason=f"{why}; starts again after a back-off of {delay}{crashes}", until=at)
+        else:
+            yield act.StartReplica(
+                replica=replica.id,
+                service=replica.service,
+                number=replica.number,
+                revision=replica.revision,
+                generation=replica.generation,
+                attempt=replica.attempt + 1,
+                reason=f"{why}; back-off of {delay} is over",
+            )
+
+
+def _held_back(
+    target: Target, replicas: list[Replica], desired: Desired, observed: Observed, now: float
+) -> Wait | None:
+    """Why nothing of this service may start yet; None when it may."""
+    name = target.service.name
+    if observed.mesh_generation < desired.generation and now < desired.at + EDGES_S_MAX:
+        return Wait(subject=name, reason="waits for Envoy to listen on its edges", until=desired.at + EDGES_S_MAX)
+    if replicas:
+        return None  # `after:` orders the first start only
+    for other in target.service.after:
+        if not any(r.state is ReplicaState.READY for r in observed.of(other)):
+            return Wait(subject=name, reason=f"after: waits for a ready replica of {other}")
+    return None
+
+
+def _start(target: Target, starts: int, missing: int, replaces: bool, observed: Observed) -> Iterator[Step]:
+    name = target.service.name
+    first = observed.next_number.get(name, 1)
+    reason = (
+        f"replaces an older one by revision {target.revision.number}"
+        if replaces
+        else f"{missing} of {target.replicas} replicas missing"
+    )
+    for number in range(first, first + starts):
+        yield act.StartReplica(
+            replica=replica_id(name, number),
+            service=name,
+            number=number,
+            revision=target.revision.number,
+            generation=target.generation,
+            attempt=1,
+            reason=reason,
+        )
+
+
+def _replace(name: str, wanted: int, current: list[Replica], stale: list[Replica], now: float) -> Iterator[Step]:
+    """Start-first: an old replica that serves leaves only when as many as wanted serve without it."""
+    settled = 0
+    for replica in current:
+        if replica.state is not ReplicaState.READY:
+            continue
+        counts_at = (replica.ready_since or now) + MIN_HEALTHY_S
+        if now < counts_at:
+            yield Wait(subject=replica.id, reason=f"ready; counts after {words(MIN_HEALTHY_S)}", until=counts_at)
+        else:
+            settled += 1
+    serving = [r for r in stale if r.state is ReplicaState.READY]
+    for replica in stale:
+        if replica.state is not ReplicaState.READY:
+            yield act.DrainReplica(replica=replica.id, reason="is of an older revision and does not serve")
+    spare = max(0, settled + len(serving) - wanted)
+    for replica in serving[:spare]:
+        yield act.DrainReplica(replica=replica.id, reason="is replaced: a newer one serves")
+    if serving[spare:]:
+        yield Wait(subject=name, reason=f"{len(serving) - spare} older replicas serve until newer ones do")
+
+
+def _proxy(desired: Desired, observed: Observed, now: float) -> Iterator[Step]:
+    proxy = observed.proxy
+    match proxy.state:
+        case ProxyState.STOPPED:
+            if not desired.down:
+                yield act.StartProxy(attempt=proxy.attempt + 1, reason="the app needs its proxy")
+        case ProxyState.BACKING_OFF:
+            at = proxy.since + backoff_s(max(1, proxy.crashes))
+            if desired.down:
+                return
+            if now < at:
+                yield Wait(subject="proxy", reason=f"{proxy.last_error}; starts again after a back-off", until=at)
+            else:
+                yield act.StartProxy(attempt=proxy.attempt + 1, reason=f"{proxy.last_error}; back-off is over")
+        case ProxyState.STARTING | ProxyState.SERVING:
+            if desired.down and not observed.replicas:
+                yield act.StopProxy(reason="the app goes down, and nothing is left behind it")
+        case ProxyState.STOPPING:
+            pass
