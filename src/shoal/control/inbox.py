@@ -11,7 +11,8 @@ CAPACITY = 10_000
 
 
 class Inbox:
-    """Many write, the controller reads. `put` waits while it is full: a slow loop slows its sources, never the memory."""
+    """Many write, the controller reads. `put` waits while it is full: a slow loop slows its sources, and the memory
+    stays bounded."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._queue: asyncio.Queue[Event] = asyncio.Queue(capacity)

@@ -1,0 +1,113 @@
+"""What people ask for, in the words of the command line. Each runs in the loop's own task order: no locks."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import replace
+
+from shoal.control.controller import Controller
+from shoal.control.status import Identity, app_status, explain, service_status
+from shoal.errors import ConflictError, NotFoundError, UsageError
+from shoal.model import event as ev
+from shoal.model.app import App
+from shoal.model.status import AppStatus, Deployment, ExecContext, Explanation, ServiceStatus
+from shoal.model.world import Desired, Target
+from shoal.planner import Plan, plan
+from shoal.ports import Clock, Store
+
+REPLICAS_MAX = 100
+
+
+class Commands:
+    """The API's whole view of the control loop.
+
+    `check_ports(app)` names the owners of ports that the app wants and others hold; `context(desired, service)` is the
+    engine's answer for `shoal exec`.
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        *,
+        store: Store,
+        clock: Clock,
+        identity: Callable[[], Identity],
+        check_ports: Callable[[App], list[str]],
+        context: Callable[[Desired, str], ExecContext],
+    ) -> None:
+        self._controller = controller
+        self._store = store
+        self._clock = clock
+        self._identity = identity
+        self._check_ports = check_ports
+        self._context = context
+
+    def status(self) -> AppStatus:
+        controller = self._controller
+        newest = self._store.journal(after=-1)
+        sequence = newest[-1].sequence if newest else 0
+        return app_status(controller.desired, controller.observed, self._plan(), self._identity(), sequence)
+
+    def explain(self, service: str) -> Explanation:
+        desired, target = self._target(service)
+        return explain(target, desired, self._controller.observed, self._plan(), self._controller.edges)
+
+    def exec_context(self, service: str) -> ExecContext:
+        desired, _ = self._target(service)
+        return self._context(desired, service)
+
+    async def deploy(self, app: App) -> Deployment:
+        """Raises ConflictError when others hold its ports, StoreError; then nothing has changed."""
+        taken = self._check_ports(app)
+        if taken:
+            raise ConflictError("\n".join(taken))
+        before = self._controller.desired
+        if before is not None and before.down:
+            raise ConflictError(f"{before.app.name} is going down", way_out="wait for it, then run it again")
+        desired, changed, removed = self._controller.deploy(app)
+        newest = self._store.journal(after=-1)
+        return Deployment(
+            generation=desired.generation,
+            changed=changed,
+            removed=removed,
+            sequence=newest[-1].sequence if newest else 0,
+        )
+
+    async def scale(self, service: str, replicas: int) -> ServiceStatus:
+        desired, target = self._target(service)
+        if not 0 <= replicas <= REPLICAS_MAX:
+            raise UsageError(
+                f"{replicas} replicas of {service}: not between 0 and {REPLICAS_MAX}", way_out="name another number"
+            )
+        scaled = ev.Scaled(at=self._clock.now(), service=service, replicas=replicas)
+        return self._set(desired, replace(target, replicas=replicas), scaled)
+
+    async def restart(self, service: str) -> ServiceStatus:
+        desired, target = self._target(service)
+        asked = ev.RestartRequested(at=self._clock.now(), service=service)
+        return self._set(desired, replace(target, generation=target.generation + 1), asked)
+
+    async def down(self) -> None:
+        self._controller.go_down()
+
+    def _set(self, desired: Desired, target: Target, happened: ev.RequestEvent) -> ServiceStatus:
+        name = target.service.name
+        self._controller.change(replace(desired, targets={**desired.targets, name: target}), happened)
+        now = self._controller.desired
+        assert now is not None
+        return service_status(target, now, self._controller.observed, self._plan())
+
+    def _plan(self) -> Plan:
+        return plan(self._controller.desired, self._controller.observed, self._clock.now())
+
+    def _target(self, service: str) -> tuple[Desired, Target]:
+        desired = self._controller.desired
+        if desired is None:
+            raise NotFoundError("nothing is deployed", way_out="deploy it: shoal up")
+        target = desired.targets.get(service)
+        if target is None:
+            close = difflib.get_close_matches(service, desired.targets, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else "there are: " + ", ".join(desired.targets)
+            raise NotFoundError(f"{desired.app.name} has no service '{service}'", way_out=hint)
+        return desired, target

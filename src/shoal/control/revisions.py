@@ -1,0 +1,60 @@
+"""What makes a revision, and which edges an app needs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from shoal.model.app import App, Service
+from shoal.model.topology import DENIED
+from shoal.model.world import Desired, Revision, Target
+from shoal.spec import wire
+
+
+def digest(app: App, service: Service) -> str:
+    """Hash of all that a replica of this service is made of: its own spec, and the ports of those it calls.
+
+    How many replicas there are, what is published and what they start after changes no replica.
+    """
+    essence = replace(service, replicas=0, publish=False, after=())
+    callees = [f"{callee}:{app.service(callee).port}" for callee in service.calls]
+    text = "\n".join([wire.encode(essence), *callees])
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def next_desired(
+    app: App, current: Desired | None, newest: dict[str, Revision], now: float
+) -> tuple[Desired, tuple[Revision, ...], tuple[str, ...]]:
+    """What is wanted after a deploy of `app`; the revisions that are new; the services that are gone.
+
+    `newest`: the newest revision of each service ever deployed here, so that numbers go on where a service was removed
+    and comes back.
+    """
+    targets: dict[str, Target] = {}
+    fresh: list[Revision] = []
+    for service in app.services:
+        last = newest.get(service.name)
+        fingerprint = digest(app, service)
+        if last is not None and last.digest == fingerprint:
+            # The spec is taken over all the same: `replicas` and `publish` are not part of the digest.
+            revision = replace(last, service=service)
+        else:
+            number = last.number + 1 if last else 1
+            revision = Revision(service=service, number=number, digest=fingerprint, created_at=now)
+            fresh.append(revision)
+        before = current.targets.get(service.name) if current else None
+        targets[service.name] = Target(
+            revision=revision, replicas=service.replicas, generation=before.generation if before else 0
+        )
+    removed = tuple(name for name in (current.targets if current else {}) if name not in targets)
+    generation = current.generation + 1 if current else 1
+    return Desired(app=app, generation=generation, targets=targets, at=now), tuple(fresh), removed
+
+
+def edge_pairs(app: App) -> Sequence[tuple[str, str]]:
+    """Every (caller, callee) that needs an address, and each caller's deny edge."""
+    return [
+        *((service.name, callee) for service in app.services for callee in service.calls),
+        *((service.name, DENIED) for service in app.services),
+    ]

@@ -1,0 +1,245 @@
+"""What is wanted and what is there, as people see it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shoal.model import action as act
+from shoal.model.app import App, Command, PythonApp, Service
+from shoal.model.replica import Replica, ReplicaState
+from shoal.model.status import (
+    AppStatus,
+    ExitStatus,
+    Explanation,
+    GatewayStatus,
+    Health,
+    ProxyStatus,
+    ReplicaStatus,
+    RouteStatus,
+    ServiceStatus,
+    Setting,
+)
+from shoal.model.topology import EdgeMap
+from shoal.model.world import Desired, Observed, ProxyState, Target
+from shoal.planner import Plan
+from shoal.planner.healing import in_crash_loop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What a status says of Shoal itself."""
+
+    folder: str
+    version: str
+    pid: int
+    names: str
+    names_reason: str
+
+
+_ORDER = list(Health)
+
+
+def app_status(desired: Desired | None, observed: Observed, plan: Plan, identity: Identity, sequence: int) -> AppStatus:
+    services = (
+        tuple(service_status(t, desired, observed, plan) for t in desired.targets.values())
+        if desired is not None
+        else ()
+    )
+    proxy = observed.proxy
+    proxy_failing = proxy.state is ProxyState.BACKING_OFF
+    if desired is None:
+        health, reason = Health.STOPPED, "nothing is deployed"
+    elif desired.down:
+        health, reason = Health.STOPPING, "goes down"
+    else:
+        health = min((s.health for s in services), key=_ORDER.index, default=Health.READY)
+        settled = sum(s.health in (Health.READY, Health.STOPPED) for s in services)
+        reason = f"{settled} of {len(services)} services ready"
+        if health is Health.STOPPED and any(s.health is Health.READY for s in services):
+            health = Health.READY
+        if proxy_failing:
+            health, reason = Health.FAILING, f"Envoy: {proxy.last_error}"
+        elif observed.mesh_generation < desired.generation and health is Health.READY:
+            health, reason = Health.STARTING, "Envoy has not confirmed its configuration"
+    return AppStatus(
+        app=desired.app.name if desired else "",
+        folder=identity.folder,
+        version=identity.version,
+        daemon_pid=identity.pid,
+        generation=desired.generation if desired else 0,
+        health=health,
+        reason=reason,
+        names=identity.names,
+        names_reason=identity.names_reason,
+        proxy=ProxyStatus(
+            state=proxy.state.value,
+            pid=proxy.pid,
+            reason=proxy.last_error if proxy_failing else "",
+            rejected=dict(observed.rejected),
+        ),
+        gateway=_gateway(desired.app) if desired else None,
+        services=services,
+        sequence=sequence,
+    )
+
+
+def _gateway(app: App) -> GatewayStatus | None:
+    if app.gateway is None:
+        return None
+    routes = tuple(RouteStatus(host=r.host, path=r.path, service=r.service) for r in app.gateway.routes)
+    return GatewayStatus(address=f"http://localhost:{app.gateway.port}", port=app.gateway.port, routes=routes)
+
+
+def service_status(target: Target, desired: Desired, observed: Observed, plan: Plan) -> ServiceStatus:
+    service = target.service
+    replicas = [r for r in observed.of(service.name) if r.state is not ReplicaState.GONE]
+    ready = [r for r in replicas if r.state is ReplicaState.READY]
+    waits = {w.subject: w.reason for w in plan.waits}
+    health, reason = _health(target, desired, replicas, len(ready), waits.get(service.name, ""))
+    return ServiceStatus(
+        name=service.name,
+        health=health,
+        reason=reason,
+        runs=runs(service),
+        revision=target.revision.number,
+        wanted=0 if desired.down else target.replicas,
+        ready=len(ready),
+        port=service.port,
+        address=f"http://localhost:{service.port}" if service.publish and service.port else None,
+        calls=service.calls,
+        replicas=tuple(replica_status(r, waits.get(r.id, "")) for r in replicas),
+    )
+
+
+def _health(target: Target, desired: Desired, replicas: list[Replica], ready: int, wait: str) -> tuple[Health, str]:
+    wanted = target.replicas
+    current = [r for r in replicas if not r.leaving]
+    looping = [r for r in current if in_crash_loop(r) and r.state is not ReplicaState.READY]
+    if desired.down:
+        return (Health.STOPPING, f"{len(replicas)} still run") if replicas else (Health.STOPPED, "is down")
+    if looping:
+        worst = max(looping, key=lambda r: r.crashes)
+        why = worst.last_exit.reason if worst.last_exit else "it ends"
+        serving = f"; {ready} of {wanted} ready" if ready else ""
+        return Health.FAILING, f"crash loop: {why} ({worst.crashes} times in a row){serving}"
+    outdated = [r for r in current if r.revision != target.revision.number or r.generation != target.generation]
+    if wanted == 0 and not current:
+        return Health.STOPPED, "scaled to 0"
+    if ready >= wanted and not outdated:
+        return Health.READY, f"{ready} of {wanted} ready"
+    if outdated:
+        return Health.STARTING, f"revision {target.revision.number} replaces {len(outdated)} older replicas"
+    if wait and not current:
+        return Health.WAITING, wait
+    if any(r.state is ReplicaState.UNREADY for r in current) or ready:
+        return Health.DEGRADED, f"{ready} of {wanted} ready"
+    crashed = next((r for r in current if r.state is ReplicaState.BACKING_OFF and r.last_exit), None)
+    if crashed is not None and crashed.last_exit is not None:
+        return Health.STARTING, f"{crashed.last_exit.reason}; starts again"
+    progress = next((r.progress for r in current if r.progress), "")
+    return Health.STARTING, progress or f"{ready} of {wanted} ready"
+
+
+def replica_status(replica: Replica, wait: str) -> ReplicaStatus:
+    end = replica.last_exit
+    return ReplicaStatus(
+        id=replica.id,
+        service=replica.service,
+        revision=replica.revision,
+        state=replica.state.value,
+        reason=wait or _why(replica),
+        since=replica.since,
+        attempt=replica.attempt,
+        crashes=replica.crashes,
+        pid=replica.pid,
+        address=str(replica.address) if replica.address else None,
+        last_exit=ExitStatus(at=end.at, code=end.code, reason=end.reason, tail=end.tail) if end else None,
+    )
+
+
+def _why(replica: Replica) -> str:
+    match replica.state:
+        case ReplicaState.STARTING:
+            if replica.progress:
+                return replica.progress
+            return f"not ready yet: {replica.probe_detail}" if replica.probe_detail else "starts"
+        case ReplicaState.READY:
+            return f"ready, last probe failed: {replica.probe_detail}" if replica.failures else "answers its probe"
+        case ReplicaState.UNREADY:
+            return f"out of Envoy: {replica.probe_detail}"
+        case ReplicaState.BACKING_OFF:
+            return replica.last_exit.reason if replica.last_exit else "ended"
+        case ReplicaState.DRAINING:
+            return "finishes what it has"
+        case ReplicaState.STOPPING:
+            return "was told to stop"
+        case ReplicaState.GONE:
+            return "has ended"
+
+
+def runs(service: Service) -> str:
+    match service.workload:
+        case PythonApp():
+            return f"run {service.workload.target}"
+        case Command(argv=("/bin/sh", "-c", text)):
+            return f"command {text}"
+        case Command():
+            return "command " + " ".join(service.workload.argv)
+
+
+def explain(target: Target, desired: Desired, observed: Observed, plan: Plan, edges: EdgeMap) -> Explanation:
+    service = target.service
+    name = service.name
+    own = {r.id for r in observed.of(name)}
+    decisions = tuple(
+        f"{verb} {action.replica}: {action.reason}"
+        for action in plan.actions
+        if (verb := _verb(action)) is not None
+        and not isinstance(action, act.StartProxy | act.StopProxy)
+        and (action.replica in own or (isinstance(action, act.StartReplica) and action.service == name))
+    )
+    return Explanation(
+        service=service_status(target, desired, observed, plan),
+        settings=_settings(target),
+        decisions=decisions,
+        waits=tuple(f"{w.subject}: {w.reason}" for w in plan.waits if w.subject == name or w.subject in own),
+        reaches={c: f"{edges.address(name, c)}:{desired.app.service(c).port}" for c in service.calls},
+        called_by=tuple(s.name for s in desired.app.services if name in s.calls),
+    )
+
+
+def _verb(action: act.Action) -> str | None:
+    match action:
+        case act.StartReplica():
+            return "start"
+        case act.DrainReplica():
+            return "drain"
+        case act.StopReplica():
+            return "stop"
+        case act.KillReplica():
+            return "kill"
+        case act.ForgetReplica() | act.StartProxy() | act.StopProxy():
+            return None
+
+
+def _settings(target: Target) -> tuple[Setting, ...]:
+    service = target.service
+    plain = Service(name=service.name, workload=service.workload, folder=service.folder)
+
+    def setting(name: str, value: object, default: object, source: str = "") -> Setting:
+        return Setting(name=name, value=str(value), source=source or ("default" if value == default else "app file"))
+
+    scaled = "shoal scale" if target.replicas != service.replicas else ""
+    health = service.health or ("answers its protocol" if service.port else "its process runs")
+    return (
+        setting("runs", runs(service), None),
+        setting("folder", service.folder, None),
+        setting("port", service.port if service.port is not None else "none: a worker", "none: a worker"),
+        setting("publish", "yes" if service.publish else "no", "yes" if service.port else "no"),
+        setting("replicas", target.replicas, plain.replicas, scaled),
+        setting("health", health, health if service.health is None else None),
+        setting("calls", ", ".join(service.calls) or "none", "none"),
+        setting("after", ", ".join(service.after) or "none", "none"),
+        setting("names", service.names.value, plain.names.value),
+        *(Setting(name=f"env {key}", value="set", source="app file") for key, _ in service.env),
+    )
