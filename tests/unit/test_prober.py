@@ -32,6 +32,7 @@ class Server:
         self.stall = False
         self.keys: list[str] = []
         self.connections = 0
+        self._tasks: set[asyncio.Task[None] | None] = set()  # the loop itself holds tasks only weakly
         self._armed = threading.Lock()
         self._armed.acquire()
         self._loop = asyncio.new_event_loop()
@@ -63,6 +64,7 @@ class Server:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._tasks.add(asyncio.current_task())
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
