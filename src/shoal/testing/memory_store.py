@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from shoal.errors import StoreError
 from shoal.model.replica import Replica
 from shoal.model.world import Desired, Revision
 from shoal.ports import JournalEntry
-
-JOURNAL_KEPT = 100_000
-EDGES = range(2, 65_536)
-"""Edge numbers. Not 1: its address, 127.N.0.1, is where the keeper holds the lease of the network."""
-
-_REPLICA = re.compile(r"(.+)-r[0-9]+")
+from shoal.store.promises import EDGES, JOURNAL_KEPT, clean, data_as_json, edges_used_up, owner, refuse_another
 
 
 class MemoryStore:
@@ -52,11 +45,7 @@ class MemoryStore:
         self._fault("add_revision")
         service = revision.service.name
         known = self._revisions.setdefault(service, {}).setdefault(revision.number, revision)
-        if known.digest != revision.digest:
-            raise StoreError(
-                f"revision {revision.number} of service '{service}' exists with another content",
-                way_out="a revision never changes; take the next number",
-            )
+        refuse_another(known.digest, revision)
 
     def load_replicas(self) -> Sequence[Replica]:
         self._fault("load_replicas")
@@ -80,11 +69,7 @@ class MemoryStore:
         new = [pair for pair in dict.fromkeys(pairs) if pair not in self._edges]
         first = EDGES.start + len(self._edges)
         if first + len(new) > EDGES.stop:
-            raise StoreError(
-                f"all {len(EDGES):,} edge addresses of this app are used up, and {len(new)} more are wanted",
-                way_out="every call that was ever declared keeps its address; start over with a new state folder "
-                "(shoal down, then remove .shoal)",
-            )
+            raise edges_used_up(len(new))
         self._edges |= {pair: first + index for index, pair in enumerate(new)}
         return {pair: self._edges[pair] for pair in pairs}
 
@@ -99,21 +84,22 @@ class MemoryStore:
     def append(self, at: float, kind: str, subject: str, message: str, data: dict[str, object]) -> JournalEntry:
         self._fault("append")
         # Through JSON and back, as on a disk: tuples become lists, and what is no JSON shows here already.
-        plain: dict[str, object] = json.loads(json.dumps(data))
+        plain: dict[str, object] = json.loads(data_as_json(data))
         self._sequence += 1
-        entry = JournalEntry(sequence=self._sequence, at=at, kind=kind, subject=subject, message=message, data=plain)
+        entry = JournalEntry(
+            sequence=self._sequence,
+            at=float(at),
+            kind=kind,
+            subject=clean(subject),
+            message=clean(message),
+            data=plain,
+        )
         self._journal.append(entry)
         return entry
 
     def journal(self, *, after: int = 0, limit: int = 1000, subject: str | None = None) -> Sequence[JournalEntry]:
         self._fault("journal")
-        entries = [e for e in self._journal if subject is None or subject in _subjects(e.subject)]
+        entries = [e for e in self._journal if subject is None or subject in (e.subject, owner(e.subject))]
         if after < 0:
             return entries[-min(-after, limit) :] if limit > 0 else []
         return [e for e in entries if e.sequence > after][: max(limit, 0)]
-
-
-def _subjects(subject: str) -> set[str]:
-    """What an entry is found by: its own subject and, for a replica's, the service."""
-    replica = _REPLICA.fullmatch(subject)
-    return {subject, replica[1]} if replica else {subject}
