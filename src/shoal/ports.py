@@ -62,9 +62,9 @@ class Engine(Protocol):
         whose attempt already runs does nothing."""
         ...
 
-    async def stop(self, replica: str, *, force: bool) -> None:
-        """SIGTERM, or SIGKILL to the whole group. A start in preparation is given up. Where there is no process,
-        reports ReplicaExited at once: every stop ends in one."""
+    async def stop(self, replica: str, *, force: bool) -> bool:
+        """SIGTERM, or SIGKILL to the whole group; its end is reported as ReplicaExited. A start in preparation is given
+        up. False: there is no process, and nothing will be reported."""
         ...
 
     async def observe(self) -> Sequence[Found]:

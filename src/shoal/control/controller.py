@@ -211,10 +211,10 @@ class Controller:
                 self._take(ev.DrainStarted(at=now, replica=action.replica, reason=action.reason))
             case act.StopReplica():
                 self._take(ev.StopSent(at=now, replica=action.replica, forced=False, reason=action.reason))
-                self._spawn(self._engine.stop(action.replica, force=False), f"stop {action.replica}")
+                self._spawn(self._stop(action.replica, force=False), f"stop {action.replica}")
             case act.KillReplica():
                 self._take(ev.StopSent(at=now, replica=action.replica, forced=True, reason=action.reason))
-                self._spawn(self._engine.stop(action.replica, force=True), f"kill {action.replica}")
+                self._spawn(self._stop(action.replica, force=True), f"kill {action.replica}")
             case act.ForgetReplica():
                 return self._forget(action, now)
             case act.StartProxy():
@@ -275,6 +275,12 @@ class Controller:
             await self._engine.start(launch)
         except ShoalError as error:
             await self._failed(replica, str(error))
+
+    async def _stop(self, replica: str, *, force: bool) -> None:
+        record = self.observed.replicas.get(replica)
+        if record is not None and not await self._engine.stop(replica, force=force):
+            # Every stop ends: what has no process has ended.
+            await self._failed(record, "had no process any more")
 
     async def _failed(self, replica: Replica, error: str) -> None:
         now = self._clock.now()

@@ -1,0 +1,209 @@
+"""An engine without processes: replicas boot, crash, hang and end as they are told, on the running loop's time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from shoal.errors import EngineError
+from shoal.model import event as ev
+from shoal.model.replica import Address, Exit, UnixAddress
+from shoal.ports import Clock, Found, Inbox, Launch
+
+
+@dataclass(kw_only=True)
+class Behaviour:
+    """How the next process of a service behaves."""
+
+    boot_s: float = 0.2
+    """From its start to its first good answer."""
+    fails_to_start: str = ""
+    """Not empty: the engine reports this instead of a start."""
+    crashes_after_s: float | None = None
+    """Ends by itself, with `exit_code`, this long after its start."""
+    exit_code: int = 1
+    stop_s: float = 0.1
+    """From SIGTERM to its end."""
+    ignores_term: bool = False
+
+
+@dataclass(kw_only=True)
+class _Process:
+    launch: Launch
+    behaviour: Behaviour
+    pid: int
+    address: Address
+    exit_code: int | None = None
+    running: bool = True
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+class FakeEngine:
+    """Implements `ports.Engine`. `behave(launch)` is asked at each start; `seen` hears each request first."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        clock: Clock,
+        *,
+        behave: Callable[[Launch], Behaviour] = lambda launch: Behaviour(),
+        seen: Callable[[str, str], None] = lambda verb, subject: None,
+    ) -> None:
+        self.inbox = inbox
+        self.processes: dict[str, _Process] = {}
+        self.proxy_pid: int | None = None
+        self._clock = clock
+        self._behave = behave
+        self._seen = seen
+        self._next_pid = 1000
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- ports.Engine
+
+    async def start(self, launch: Launch) -> None:
+        self._seen("start", launch.replica)
+        old = self.processes.get(launch.replica)
+        if old is not None and old.running:
+            if old.launch.attempt == launch.attempt:
+                return
+            raise EngineError(f"{launch.replica} still runs its attempt {old.launch.attempt}")
+        behaviour = self._behave(launch)
+        now = self._clock.now()
+        if behaviour.fails_to_start:
+            end = Exit(at=now, error=behaviour.fails_to_start)
+            await self.inbox.put(ev.ReplicaExited(at=now, replica=launch.replica, attempt=launch.attempt, exit=end))
+            return
+        self._next_pid += 1
+        process = _Process(
+            launch=launch,
+            behaviour=behaviour,
+            pid=self._next_pid,
+            address=UnixAddress(path=f"/run/{launch.replica}.sock"),
+        )
+        self.processes[launch.replica] = process
+        await self.inbox.put(
+            ev.ReplicaStarted(
+                at=now,
+                replica=launch.replica,
+                attempt=launch.attempt,
+                pid=process.pid,
+                address=process.address,
+            )
+        )
+        self._later(process, behaviour.boot_s, self._answers)
+        if behaviour.crashes_after_s is not None:
+            self._later(process, behaviour.crashes_after_s, self._ends_by_itself)
+
+    async def stop(self, replica: str, *, force: bool) -> bool:
+        self._seen("kill" if force else "stop", replica)
+        process = self.processes.get(replica)
+        if process is None or not process.running:
+            return False
+        if force:
+            await self._end(process, -9)
+        elif not process.behaviour.ignores_term:
+            self._later(process, process.behaviour.stop_s, self._ends_by_term)
+        return True
+
+    async def observe(self) -> Sequence[Found]:
+        """Running ones answer their probes again: their first good answers may have been lost with an earlier inbox."""
+        for process in self.processes.values():
+            if process.running:
+                self._later(process, process.behaviour.boot_s, self._answers)
+        return [
+            Found(
+                replica=p.launch.replica,
+                attempt=p.launch.attempt,
+                pid=p.pid if p.running else None,
+                address=p.address,
+                running=p.running,
+                exit_code=p.exit_code,
+            )
+            for p in self.processes.values()
+        ]
+
+    async def forget(self, replica: str) -> None:
+        process = self.processes.get(replica)
+        if process is not None and not process.running:
+            del self.processes[replica]
+
+    async def start_proxy(self) -> None:
+        self._seen("start", "proxy")
+        if self.proxy_pid is None:
+            self._next_pid += 1
+            self.proxy_pid = self._next_pid
+            await self.inbox.put(ev.ProxyStarted(at=self._clock.now(), pid=self.proxy_pid))
+
+    async def stop_proxy(self) -> None:
+        self._seen("stop", "proxy")
+        await self.proxy_ends(0)
+
+    async def observe_proxy(self) -> int | None:
+        return self.proxy_pid
+
+    # --- what a test makes happen
+
+    async def crash(self, replica: str, code: int = -9) -> None:
+        process = self.processes.get(replica)
+        if process is not None and process.running:
+            await self._end(process, code)
+
+    async def hang(self, replica: str) -> None:
+        """Answers no probe from now on, and no SIGTERM."""
+        process = self.processes.get(replica)
+        if process is None or not process.running:
+            return
+        process.behaviour.ignores_term = True
+        for _ in range(3):
+            await self._put_probe(process, "no answer in 1 s")
+
+    async def proxy_ends(self, code: int) -> None:
+        self.proxy_pid = None
+        now = self._clock.now()
+        await self.inbox.put(ev.ProxyExited(at=now, exit=Exit(at=now, code=code)))
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    # --- inside
+
+    def _later(self, process: _Process, delay_s: float, then: Callable[[_Process], object]) -> None:
+        async def wait() -> None:
+            await asyncio.sleep(delay_s)
+            if process.running:
+                await then(process)  # type: ignore[misc]
+
+        task = asyncio.get_running_loop().create_task(wait(), name=f"{process.launch.replica} later")
+        for group in (self._tasks, process.tasks):
+            group.add(task)
+            task.add_done_callback(group.discard)
+
+    async def _answers(self, process: _Process) -> None:
+        await self._put_probe(process, "")
+
+    async def _put_probe(self, process: _Process, failure: str) -> None:
+        now, replica, attempt = self._clock.now(), process.launch.replica, process.launch.attempt
+        if failure:
+            await self.inbox.put(ev.ProbeFailed(at=now, replica=replica, attempt=attempt, detail=failure))
+        else:
+            await self.inbox.put(ev.ProbeSucceeded(at=now, replica=replica, attempt=attempt))
+
+    async def _ends_by_itself(self, process: _Process) -> None:
+        await self._end(process, process.behaviour.exit_code)
+
+    async def _ends_by_term(self, process: _Process) -> None:
+        await self._end(process, 0)
+
+    async def _end(self, process: _Process, code: int) -> None:
+        process.running, process.exit_code = False, code
+        now = self._clock.now()
+        await self.inbox.put(
+            ev.ReplicaExited(
+                at=now,
+                replica=process.launch.replica,
+                attempt=process.launch.attempt,
+                exit=Exit(at=now, code=code),
+            )
+        )

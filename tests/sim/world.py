@@ -1,0 +1,305 @@
+"""One simulated life of an app: the real controller, planner and routing in a made-up world.
+
+Everything is drawn from one seed. While faults happen the safety of each step is checked; then faults stop, and within
+five minutes of virtual time the world must be as wanted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field, replace
+
+from shoal.control.commands import Commands
+from shoal.control.controller import Controller
+from shoal.control.inbox import Inbox
+from shoal.control.journal import Feed
+from shoal.control.routing import Routing
+from shoal.control.status import Identity
+from shoal.errors import ShoalError, StoreError
+from shoal.mesh.compile import MeshOptions
+from shoal.mesh.snapshot import Snapshot
+from shoal.model.app import App
+from shoal.model.replica import ReplicaState
+from shoal.model.status import ExecContext, Health
+from shoal.planner.defaults import DETACH_S_MAX
+from shoal.ports import Launch
+from shoal.testing import apps
+from shoal.testing.fake_engine import Behaviour, FakeEngine
+from shoal.testing.fake_sink import FakeSink
+from shoal.testing.memory_store import MemoryStore
+from shoal.testing.virtual_time import VirtualClock, run
+
+CHAOS_S = 120.0
+SETTLE_S = 300.0
+OPTIONS = MeshOptions(mesh_socket="/run/mesh.sock")
+
+
+class InvariantError(AssertionError):
+    """The world did what it never may."""
+
+
+@dataclass
+class _Draw:
+    """What this seed is like: each fault is at home in some seeds and absent in others (swarm testing)."""
+
+    rng: random.Random
+    crashes: float = field(init=False)
+    hangs: float = field(init=False)
+    start_failures: float = field(init=False)
+    slow_boots: float = field(init=False)
+    store_failures: float = field(init=False)
+    envoy_lag_s: float = field(init=False)
+    envoy_crashes: float = field(init=False)
+    daemon_crashes: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        def chance(top: float) -> float:
+            return self.rng.choice([0.0, 0.0, top / 4, top])
+
+        self.crashes = chance(0.3)
+        self.hangs = chance(0.2)
+        self.start_failures = chance(0.3)
+        self.slow_boots = chance(0.5)
+        self.store_failures = chance(0.2)
+        self.envoy_lag_s = self.rng.choice([0.001, 0.01, 0.5, 3.0])
+        self.envoy_crashes = chance(0.1)
+        self.daemon_crashes = chance(0.2)
+
+
+class World:
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.draw = _Draw(self.rng)
+        self.faults = True
+        self.clock = VirtualClock()
+        self.inbox = Inbox()
+        self.store = MemoryStore(fault=self._store_fault)
+        self.engine = FakeEngine(self.inbox, self.clock, behave=self._behave, seen=self._engine_seen)
+        self.sink = FakeSink(
+            self.inbox,
+            self.clock,
+            lag_s=self._lag,
+            connected=lambda: self.engine.proxy_pid is not None,
+            seen=self._published,
+        )
+        self.controller = self._controller()
+        self.checking = True
+        self.wanted: dict[str, int] = {}
+        self.history: list[str] = []
+
+    # --- the parts' behaviour
+
+    def _controller(self) -> Controller:
+        return Controller(
+            inbox=self.inbox,
+            store=self.store,
+            engine=self.engine,
+            sink=self.sink,
+            clock=self.clock,
+            routing=Routing(OPTIONS),
+            network=77,
+            feed=Feed(),
+        )
+
+    def _commands(self) -> Commands:
+        return Commands(
+            self.controller,
+            store=self.store,
+            clock=self.clock,
+            identity=lambda: Identity(folder="/app", version="0", pid=1, names="names", names_reason=""),
+            check_ports=lambda app: [],
+            context=lambda desired, service: ExecContext(env={}, folder="/", hosts=None, nsswitch=None),
+        )
+
+    def _hit(self, probability: float) -> bool:
+        return self.faults and self.rng.random() < probability
+
+    def _store_fault(self, method: str) -> None:
+        # Reads happen when a daemon starts, which then gives up and is started again: nothing to learn here.
+        if method.startswith(("save", "add", "delete", "append", "lease")) and self._hit(self.draw.store_failures):
+            raise StoreError(f"{method}: disk full", way_out="free some room")
+
+    def _behave(self, launch: Launch) -> Behaviour:
+        return Behaviour(
+            boot_s=self.rng.uniform(1, 40) if self._hit(self.draw.slow_boots) else self.rng.uniform(0.05, 1),
+            fails_to_start="no such file: x" if self._hit(self.draw.start_failures) else "",
+            crashes_after_s=self.rng.uniform(0, 30) if self._hit(self.draw.crashes) else None,
+            exit_code=self.rng.choice([0, 1, -11]),
+            stop_s=self.rng.uniform(0, 12),
+            ignores_term=self._hit(self.draw.hangs),
+        )
+
+    def _lag(self) -> float:
+        return self.rng.uniform(0, self.draw.envoy_lag_s) if self.faults else 0.002
+
+    # --- safety, at every step
+
+    def _engine_seen(self, verb: str, subject: str) -> None:
+        if subject == "proxy" or not self.checking:
+            return
+        if verb == "start":
+            stored = {r.id: r for r in self.store._replicas.values()}
+            if subject not in stored:
+                raise InvariantError(f"{subject} is started, and the store does not know it")
+        if verb == "stop" and subject in self.sink.routes_to and self.engine.proxy_pid is not None:
+            replica = self.controller.observed.replicas[subject]
+            drained_for = self.clock.now() - (replica.since if replica.state is ReplicaState.DRAINING else 0)
+            told = next((n for n in reversed(self.history) if n.startswith(f"drain {subject} ")), f"drain {subject} 0")
+            waited = self.clock.now() - float(told.rsplit(" ", 1)[1])
+            if min(waited, drained_for) < DETACH_S_MAX:
+                raise InvariantError(f"{subject} is stopped while Envoy routes to it ({waited:.3f} s after its drain)")
+
+    def _published(self, snapshot: Snapshot) -> None:
+        observed = self.controller.observed
+        for replica in snapshot.replicas:
+            if observed.replicas[replica].state is not ReplicaState.READY:
+                raise InvariantError(f"{replica} gets traffic and is {observed.replicas[replica].state}")
+        for replica in observed.replicas.values():
+            if replica.state is ReplicaState.DRAINING:
+                self.history.append(f"drain {replica.id} {replica.since}")
+
+    def _check_world(self) -> None:
+        known = {r.id for r in self.store._replicas.values()}
+        strangers = [p for p, process in self.engine.processes.items() if process.running and p not in known]
+        if strangers:
+            raise InvariantError(f"run without a record: {strangers}")
+
+    # --- one life
+
+    async def live(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            envoy = tasks.create_task(self.sink.run())
+            loop = tasks.create_task(self._run_controller())
+            await self._deploy(self._draw_app())
+            end = self.clock.now() + CHAOS_S
+            while self.clock.now() < end:
+                await asyncio.sleep(self.rng.expovariate(1.0))
+                loop = await self._something_happens(loop, tasks)
+                self._check_world()
+            self.faults = False
+            await self._settle()
+            await self._down(loop)
+            envoy.cancel()
+            self.engine.close()
+
+    async def _run_controller(self) -> None:
+        await self.controller.attach()
+        await self.controller.run()
+
+    async def _something_happens(self, loop: asyncio.Task[None], tasks: asyncio.TaskGroup) -> asyncio.Task[None]:
+        commands = self._commands()
+        services = list(self.wanted)
+        replica = self.rng.choice(sorted(self.engine.processes) or ["none"])
+        dice = self.rng.random()
+        try:
+            if dice < 0.1 and services:
+                service, count = self.rng.choice(services), self.rng.randint(0, 4)
+                await commands.scale(service, count)
+                self.wanted[service] = count
+            elif dice < 0.2 and services:
+                await commands.restart(self.rng.choice(services))
+            elif dice < 0.3:
+                await self._deploy(self._draw_app())
+        except StoreError:
+            pass  # refused as a whole; the world goes on as before
+        if self._hit(self.draw.crashes):
+            await self.engine.crash(replica)
+        if self._hit(self.draw.hangs):
+            await self.engine.hang(replica)
+        if self._hit(self.draw.envoy_crashes) and self.engine.proxy_pid is not None:
+            self.sink.routes_to = frozenset()
+            await self.engine.proxy_ends(-11)
+        if self._hit(self.draw.daemon_crashes):
+            return await self._daemon_dies(loop, tasks)
+        return loop
+
+    async def _daemon_dies(self, loop: asyncio.Task[None], tasks: asyncio.TaskGroup) -> asyncio.Task[None]:
+        """kill -9 and a new one: nothing it had in memory is left, what ran runs on."""
+        loop.cancel()
+        await asyncio.wait([loop])
+        await asyncio.sleep(self.rng.uniform(0, 2))
+        self.inbox = self.engine.inbox = Inbox()
+        self.sink._inbox = self.inbox
+        self.controller = self._controller()
+        return tasks.create_task(self._run_controller())
+
+    def _draw_app(self) -> App:
+        names = self.rng.sample(["web", "cart", "users", "worker"], self.rng.randint(1, 4))
+        services = []
+        for index, name in enumerate(names):
+            callees = tuple(n for n in names if n != "worker" and n != name and self.rng.random() < 0.4)
+            services.append(
+                apps.service(
+                    name,
+                    port=None if name == "worker" else 3000 + index,
+                    replicas=self.rng.randint(0, 3),
+                    calls=callees,
+                    after=tuple(names[:index][-1:]) if self.rng.random() < 0.2 else (),
+                    env=(("VERSION", str(self.rng.randint(1, 3))),),
+                )
+            )
+        return apps.app(*services)
+
+    async def _deploy(self, app: App) -> None:
+        try:
+            await self._commands().deploy(app)
+        except ShoalError:
+            return
+        self.wanted = {s.name: s.replicas for s in app.services}
+
+    async def _settle(self) -> None:
+        """Faults are over: hung processes are put out of their misery, a service that waits for one scaled to 0 is not
+        held against it."""
+        for process in self.engine.processes.values():
+            if process.running and process.behaviour.ignores_term:
+                await self.engine.crash(process.launch.replica)
+        if not self.wanted:
+            await self._deploy(self._draw_app())
+        await self._free_of_barriers()
+        end = self.clock.now() + SETTLE_S
+        while (odd := self._unsettled()) and self.clock.now() < end:  # noqa: ASYNC110 - virtual time
+            await asyncio.sleep(0.5)
+        if odd:
+            raise InvariantError(f"{SETTLE_S:.0f} s after the last fault: {odd}")
+
+    async def _free_of_barriers(self) -> None:
+        desired = self.controller.desired
+        if desired is not None:
+            app = replace(desired.app, services=tuple(replace(s, after=()) for s in desired.app.services))
+            await self._deploy(app)
+
+    def _unsettled(self) -> str:
+        status = self._commands().status()
+        if status.health not in (Health.READY, Health.STOPPED):
+            return f"app is {status.health}: {status.reason}"
+        for service in status.services:
+            if service.ready != self.wanted[service.name] or len(service.replicas) != service.ready:
+                return f"{service.name}: {service.ready} ready, {self.wanted[service.name]} wanted"
+        ready = {r.id for r in self.controller.observed.replicas.values() if r.service != "worker"}
+        if self.sink.routes_to != ready:
+            return f"Envoy routes to {sorted(self.sink.routes_to)}, ready are {sorted(ready)}"
+        if len(self.store._replicas) != len(self.controller.observed.replicas):
+            return "the store remembers replicas that are gone"
+        return ""
+
+    async def _down(self, loop: asyncio.Task[None]) -> None:
+        await self._commands().down()
+        async with asyncio.timeout(60):
+            await loop
+        running = [p for p, process in self.engine.processes.items() if process.running]
+        if running or self.engine.proxy_pid is not None:
+            raise InvariantError(f"still there after down: {running}, proxy {self.engine.proxy_pid}")
+
+
+def simulate(seed: int) -> None:
+    """Raises on a broken invariant, with the command that shows it again."""
+
+    async def life() -> None:
+        await World(seed).live()
+
+    try:
+        run(life(), limit_s=3600)
+    except BaseException as error:
+        error.add_note(f"replay: make sim SEED={seed}")
+        raise
