@@ -1,0 +1,43 @@
+"""The numbers of the data plane, in one place, each with where it comes from."""
+
+from __future__ import annotations
+
+REQUEST_TIMEOUT_S = 15.0
+"""From the end of the request to the end of the answer. Envoy's default."""
+STREAM_IDLE_S = 3600.0
+"""Event streams, gRPC and WebSockets have no time-out but this: an hour without a byte either way."""
+
+CONNECT_TIMEOUT_S = 1.0
+UPSTREAM_IDLE_S = 15.0
+"""Connections to a replica are closed by us before granian (30 s), node (5 s is retried) or others close them."""
+FETCH_TIMEOUT_S = 5.0
+"""How long a cluster or listener waits for its endpoints or routes before it goes on with what it had."""
+
+RETRIES = 5
+"""Attempts beside the first. With 2, a killed replica of three still lost requests: it has the fewest requests under
+way, so that least-request prefers it, and the re-selection away from it is itself bounded."""
+HOST_RESELECTIONS = 5
+"""How often a retry draws again to avoid a replica that it has tried."""
+RETRY_BASE_S = 0.025
+RETRY_MAX_S = 0.2
+RETRY_BUDGET_PERCENT = 25.0
+RETRY_FLOOR = 32
+"""Concurrent retries that are always allowed. Envoy's 3 overflows as soon as a replica dies under load."""
+
+BREAKER_CONNECTIONS = 1024
+BREAKER_PENDING = 1024
+BREAKER_REQUESTS = 1024
+
+EJECT_AFTER = 5
+"""5xx answers or failed connections in a row."""
+EJECT_SWEEP_S = 1.0
+EJECT_BASE_S = 5.0
+"""Times the number of ejections so far."""
+EJECT_PERCENT_MAX = 50
+"""More than half, with panic off, makes things worse: the rest drowns."""
+
+IDEMPOTENT_METHODS = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE")
+"""RFC 9110, section 9.2.2."""
+
+LISTED_MAX = 20
+"""Names or paths that a message lists before it says how many more there are."""

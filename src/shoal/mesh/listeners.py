@@ -1,0 +1,110 @@
+"""Where Envoy listens. A listener never changes while its address stays: everything that does is in its routes, because
+a changed listener drains its connections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+from envoy.config.common.mutation_rules.v3 import mutation_rules_pb2
+from envoy.config.core.v3 import extension_pb2, protocol_pb2
+from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
+from google.protobuf.wrappers_pb2 import BoolValue
+
+from shoal.mesh.messages import by_ads, exactly, packed, pipe_address, socket_address, starting_with
+from shoal.mesh.problems import local_replies
+from shoal.mesh.snapshot import Message
+
+_Manager = http_connection_manager_pb2.HttpConnectionManager
+
+
+def outer(name: str, host: str, port: int, *, routes: str) -> Message:
+    """A door for people and programs outside the app: nothing that a client claims about itself is believed."""
+    manager = _manager(name, routes, _FROM_OUTSIDE)
+    manager.normalize_path.value = True
+    return _listener(name, socket_address(host, port), manager)
+
+
+def socket_door(name: str, path: str, *, routes: str) -> Message:
+    """The same on a Unix socket that only its user opens."""
+    return _listener(name, pipe_address(path, mode=0o600), _manager(name, routes, _FROM_OUTSIDE))
+
+
+def edge(name: str, host: str, port: int, *, routes: str) -> Message:
+    """The address of one declared call."""
+    return _listener(name, socket_address(host, port), _manager(name, routes, _FROM_A_SERVICE))
+
+
+def deny(name: str, host: str, port: int, *, routes: str, access_log: Message) -> Message:
+    """The address of calls that a service has not declared; each is told to the control plane."""
+    manager = _manager(name, routes, _FROM_A_SERVICE)
+    manager.strip_any_host_port = True  # so that `%REQ(:AUTHORITY)%` is the callee's name
+    manager.access_log.append(access_log)
+    return _listener(name, socket_address(host, port), manager)
+
+
+def _listener(name: str, address: Message, manager: Message) -> Message:
+    return listener_pb2.Listener(
+        name=name,
+        address=address,
+        # With it, a second program of the same user could bind the port too and get half of the connections.
+        enable_reuse_port=BoolValue(value=False),
+        filter_chains=[
+            listener_components_pb2.FilterChain(
+                filters=[listener_components_pb2.Filter(name="http", typed_config=packed(manager))]
+            )
+        ],
+    )
+
+
+def _manager(name: str, routes: str, mutations: Sequence[Message]) -> Message:
+    manager = _Manager()
+    manager.CopyFrom(_common())
+    manager.stat_prefix = name
+    manager.rds.CopyFrom(http_connection_manager_pb2.Rds(route_config_name=routes, config_source=by_ads()))
+    manager.early_header_mutation_extensions.append(
+        extension_pb2.TypedExtensionConfig(
+            name="envoy.http.early_header_mutation.header_mutation",
+            typed_config=packed(header_mutation_pb2.HeaderMutation(mutations=mutations)),
+        )
+    )
+    return manager
+
+
+@cache
+def _common() -> Message:
+    return _Manager(
+        codec_type=_Manager.AUTO,  # HTTP/1.1, and HTTP/2 for those that begin with it
+        http_filters=[
+            http_connection_manager_pb2.HttpFilter(
+                name="envoy.filters.http.router",
+                typed_config=packed(router_pb2.Router(suppress_envoy_headers=True)),
+            )
+        ],
+        # nginx as a client speaks HTTP/1.0, and else gets 426.
+        http_protocol_options=protocol_pb2.Http1ProtocolOptions(
+            accept_http_10=True, default_host_for_http_10="localhost"
+        ),
+        http2_protocol_options=protocol_pb2.Http2ProtocolOptions(allow_connect=True),  # WebSockets over HTTP/2
+        upgrade_configs=[_Manager.UpgradeConfig(upgrade_type="websocket")],
+        use_remote_address=BoolValue(value=True),
+        # Nobody is internal: a client's own `x-envoy-*` (retries, time-outs) are taken off.
+        internal_address_config=_Manager.InternalAddressConfig(),
+        preserve_external_request_id=True,
+        server_header_transformation=_Manager.PASS_THROUGH,
+        local_reply_config=local_replies(),
+    )
+
+
+def _removed(*, names: Sequence[str] = (), prefixes: Sequence[str] = ()) -> list[Message]:
+    mutation = mutation_rules_pb2.HeaderMutation
+    matchers = [*map(exactly, names), *map(starting_with, prefixes)]
+    return [mutation(remove_on_match=mutation.RemoveOnMatch(key_matcher=matcher)) for matcher in matchers]
+
+
+_FROM_OUTSIDE = _removed(names=("forwarded", "x-real-ip"), prefixes=("x-shoal-", "x-forwarded-"))
+_FROM_A_SERVICE = _removed(prefixes=("x-shoal-",))
+"""A service may pass on whom it works for; what Shoal says is Shoal's alone."""

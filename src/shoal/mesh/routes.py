@@ -1,0 +1,176 @@
+"""Routes to services: how long a request may take, and when it is tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
+from google.protobuf.wrappers_pb2 import UInt32Value
+
+from shoal.mesh import defaults
+from shoal.mesh.messages import containing, duration, matching, packed, set_header
+from shoal.mesh.problems import Problem, answering, is_grpc
+from shoal.mesh.snapshot import Message
+from shoal.model.app import App, Gateway, Route, Service
+
+GATEWAY = "gateway"
+MESH = "mesh"
+REPLICA_HEADER = "x-shoal-replica"
+REPLICA_METADATA = ("shoal", "replica")
+"""Where an endpoint's metadata holds the id of its replica."""
+
+
+def service_routes_name(service: str) -> str:
+    """The route configuration of a service: its published port and every edge to it share one."""
+    return f"service.{service}"
+
+
+def service_routes(service: Service) -> Message:
+    host = route_components_pb2.VirtualHost(name=service.name, domains=["*"])
+    _send_to(host, service.name, route_components_pb2.RouteMatch(prefix="/"))
+    return _configuration(service_routes_name(service.name), [host])
+
+
+def mesh_routes(services: Iterable[Service]) -> Message:
+    """Every service by its name in the Host header, with or without a port."""
+    hosts = []
+    names = []
+    for service in services:
+        host = route_components_pb2.VirtualHost(name=service.name, domains=[service.name])
+        _send_to(host, service.name, route_components_pb2.RouteMatch(prefix="/"))
+        hosts.append(host)
+        names.append(service.name)
+    unknown = Problem(
+        code="no-such-service",
+        title="No such service",
+        status=404,
+        detail="no service is called %REQ(:AUTHORITY)%",
+        way_out=f"call one of: {_listed(names)}",
+    )
+    hosts.append(_fallback(unknown))
+    return _configuration(MESH, hosts)
+
+
+def gateway_routes(app: App, gateway: Gateway) -> Message:
+    """A host's own routes come before those without a host; among each, the longest path wins."""
+    del app
+    for_any = _longest_first(route for route in gateway.routes if route.host is None)
+    hosts = []
+    for name in sorted({route.host.lower() for route in gateway.routes if route.host is not None}):
+        own = _longest_first(route for route in gateway.routes if route.host is not None and route.host.lower() == name)
+        hosts.append(_gateway_host(name, [name], [*own, *for_any]))
+    hosts.append(_gateway_host("any host", ["*"], for_any))
+    return _configuration(GATEWAY, hosts)
+
+
+def _gateway_host(name: str, domains: list[str], routes: Sequence[Route]) -> Message:
+    host = route_components_pb2.VirtualHost(name=name, domains=domains)
+    for route in routes:
+        _send_to(host, route.service, _below(route.path))
+    unknown = Problem(
+        code="no-route",
+        title="No route",
+        status=404,
+        detail="the gateway has no route for this path",
+        way_out=f"known paths: {_listed(list(dict.fromkeys(route.path for route in routes)))}",
+    )
+    host.routes.extend(answering(unknown, name="no route", match=route_components_pb2.RouteMatch(prefix="/")))
+    return host
+
+
+def _fallback(problem: Problem) -> Message:
+    host = route_components_pb2.VirtualHost(name="no such service", domains=["*"])
+    host.routes.extend(answering(problem, name=problem.code, match=route_components_pb2.RouteMatch(prefix="/")))
+    return host
+
+
+def _longest_first(routes: Iterable[Route]) -> list[Route]:
+    return sorted(routes, key=lambda route: (-len(route.path.rstrip("/")), route.path))
+
+
+def _below(path: str) -> Message:
+    """`/users` and `/users/7` and `/users?x`, not `/users2`."""
+    stripped = path.rstrip("/")
+    if not stripped:
+        return route_components_pb2.RouteMatch(prefix="/")
+    return route_components_pb2.RouteMatch(path_separated_prefix=stripped)
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[: defaults.LISTED_MAX])
+    more = len(names) - defaults.LISTED_MAX
+    # Envoy reads % as the start of a command.
+    return (f"{shown} and {more} more" if more > 0 else shown or "none").replace("%", "%%")
+
+
+def _configuration(name: str, hosts: Sequence[Message]) -> Message:
+    namespace, key = REPLICA_METADATA
+    return route_pb2.RouteConfiguration(
+        name=name,
+        virtual_hosts=hosts,
+        # A client's `Host: product-service:3001` names product-service.
+        ignore_port_in_host_matching=True,
+        response_headers_to_add=[set_header(REPLICA_HEADER, f"%UPSTREAM_METADATA({namespace}:{key})%")],
+    )
+
+
+def _send_to(host: Message, cluster: str, match: Message) -> None:
+    """Adds the routes of one path to one service: first those without a time-out, then the retry classes.
+
+    Streams (WebSockets, gRPC, server-sent events) would be cut by the request time-out; gRPC brings its own in
+    `grpc-timeout`. What is idempotent, or carries an `Idempotency-Key`, is tried again on every failure; anything else
+    only where no application can have seen it.
+    """
+    idempotent = _header(":method", matching("|".join(defaults.IDEMPOTENT_METHODS)))
+    event_stream = _header("accept", containing("text/event-stream"))
+    upgrade = route_components_pb2.HeaderMatcher(name="upgrade", present_match=True)
+    keyed = route_components_pb2.HeaderMatcher(name="idempotency-key", present_match=True)
+    for headers, stream, again in (
+        ((upgrade,), True, _UNSEEN),
+        ((is_grpc(),), True, _UNSEEN),
+        ((event_stream, idempotent), True, _IDEMPOTENT),
+        ((event_stream,), True, _UNSEEN),
+        ((idempotent,), False, _IDEMPOTENT),
+        ((keyed,), False, _IDEMPOTENT),
+        ((), False, _UNSEEN),
+    ):
+        route = host.routes.add(name=cluster, match=match)
+        route.match.headers.extend(headers)
+        action = route.route
+        action.cluster = cluster
+        action.retry_policy.CopyFrom(again)
+        if stream:
+            action.timeout.CopyFrom(duration(0))
+            action.idle_timeout.CopyFrom(duration(defaults.STREAM_IDLE_S))
+            action.max_stream_duration.grpc_timeout_header_max.CopyFrom(duration(0))
+        else:
+            action.timeout.CopyFrom(duration(defaults.REQUEST_TIMEOUT_S))
+
+
+def _header(name: str, match: Message) -> Message:
+    return route_components_pb2.HeaderMatcher(name=name, string_match=match)
+
+
+def _retries(*conditions: str) -> Message:
+    policy = route_components_pb2.RetryPolicy
+    return policy(
+        retry_on=",".join(conditions),
+        num_retries=UInt32Value(value=defaults.RETRIES),
+        retry_host_predicate=[
+            policy.RetryHostPredicate(
+                name="envoy.retry_host_predicates.previous_hosts",
+                typed_config=packed(previous_hosts_pb2.PreviousHostsPredicate()),
+            )
+        ],
+        host_selection_retry_max_attempts=defaults.HOST_RESELECTIONS,
+        retry_back_off=policy.RetryBackOff(
+            base_interval=duration(defaults.RETRY_BASE_S), max_interval=duration(defaults.RETRY_MAX_S)
+        ),
+    )
+
+
+_UNSEEN = _retries("connect-failure", "refused-stream", "reset-before-request")
+"""Where the request cannot have reached an application."""
+_IDEMPOTENT = _retries("connect-failure", "refused-stream", "reset-before-request", "reset", "gateway-error")
+"""Also where it may have: a connection that broke off, or an answer of 502, 503 or 504."""
