@@ -1,0 +1,106 @@
+"""Each value alone: the document against the models, with every problem at its place.
+
+What is wrong is cut out and the rest is read again, so that one bad port does not hide a misspelt service.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from shoal.spec.document import Document, Loc
+from shoal.spec.problems import Problem, did_you_mean
+from shoal.spec.schema import AppFile, GatewayFile, ServiceFile
+
+_DEEPEST = 4
+"""Values are cut out at this depth at most: `services.web.env.NAME`."""
+
+
+@dataclass(slots=True)
+class Review:
+    """A document being checked: what is wrong so far, and where."""
+
+    document: Document
+    problems: list[Problem] = field(default_factory=list)
+    bad: set[Loc] = field(default_factory=set)
+    """What was cut out. Nothing more should be said about it, or concluded from its absence."""
+
+    def at_key(self, loc: Loc, message: str, way_out: str = "") -> None:
+        self.problems.append(self.document.at_key(loc, message, way_out))
+
+    def at_value(self, loc: Loc, message: str, way_out: str = "", *, offset: int | None = None) -> None:
+        self.problems.append(self.document.at_value(loc, message, way_out, offset=offset))
+
+    def sound(self, *loc: str | int) -> bool:
+        """Whether neither this, nor anything around or in it, was cut out."""
+        return not any(bad[: len(loc)] == loc[: len(bad)] for bad in self.bad)
+
+    def read(self) -> AppFile:
+        """The file's sound part; what is not sound is in `problems` and `bad`."""
+        self.problems.extend(self.document.problems)
+        plain = self.document.plain
+        if not isinstance(plain, dict):
+            if not self.problems:
+                what = "the file is empty" if plain is None else "the file must hold keys and values"
+                self.at_value((), what, "the smallest app is: services: {hello: {run: 'hello:app', port: 8080}}")
+            self.bad.add(())
+            return AppFile()
+        self._drop_empty(plain, ())
+        while True:
+            try:
+                return AppFile.model_validate(plain)
+            except ValidationError as error:
+                # Each round cuts at least one value out, so this ends.
+                cuts = [self._explain(detail) for detail in error.errors(include_url=False)]
+                for loc in cuts:
+                    self.bad.add(loc)
+                    _cut(plain, loc)
+
+    def _drop_empty(self, plain: dict[str, Any], loc: Loc) -> None:
+        """`port:` with nothing after it was forgotten, and is not the default."""
+        for key, value in list(plain.items()):
+            here = (*loc, key)
+            if isinstance(value, dict):
+                self._drop_empty(value, here)
+            elif value is None:
+                hint = "write '' for an empty one" if "env" in loc else "give it one, or remove it"
+                self.at_key(here, "has no value", hint)
+                self.bad.add(here)
+                del plain[key]
+
+    def _explain(self, detail: ErrorDetails) -> Loc:
+        """Puts the problem into words; returns what to cut out."""
+        loc, kind, context = tuple(detail["loc"]), detail["type"], detail.get("ctx", {})
+        cut = loc[:_DEEPEST]
+        for i, part in enumerate(cut):
+            if isinstance(part, int):
+                cut = cut[:i]
+                break
+        if kind == "shoal":
+            self.at_value(loc, context["message"], context["way_out"])
+        elif kind == "extra_forbidden":
+            known = _model_at(loc[:-1]).model_fields
+            self.at_key(
+                loc, "unknown key", did_you_mean(str(loc[-1]), list(known), otherwise=f"known: {', '.join(known)}")
+            )
+        elif kind in ("model_type", "dict_type"):
+            self.at_value(loc, "must be a mapping of keys and values")
+        else:
+            self.at_value(loc, detail["msg"].lower())
+        return cut
+
+
+def _model_at(loc: Loc) -> type[BaseModel]:
+    if not loc:
+        return AppFile
+    return GatewayFile if loc[0] == "gateway" else ServiceFile
+
+
+def _cut(plain: Any, loc: Loc) -> None:
+    for part in loc[:-1]:
+        plain = plain.get(part) if isinstance(plain, dict) else None
+    if isinstance(plain, dict):
+        plain.pop(loc[-1], None)

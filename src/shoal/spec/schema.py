@@ -1,0 +1,242 @@
+"""The app file's keys: pydantic models for each value alone, and the JSON Schema made from them.
+
+What needs a look at two places of the file (references, ports, cycles), and what is missing, is in `spec.check`: so a
+file that lacks one thing is still looked at for others. A key exists here only when it works.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+JSON_SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+MAX_REPLICAS = 100
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_RUN = r"^[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*$"
+
+
+def is_label(text: str) -> bool:
+    """Whether it is a DNS-1123 label: lower case letters, digits and `-`, not at the ends, at most 63."""
+    return re.fullmatch(_LABEL, text) is not None
+
+
+def wrong(message: str, way_out: str = "") -> PydanticCustomError:
+    """An error in our own words; `spec.check` takes it apart again."""
+    return PydanticCustomError("shoal", "{message}", {"message": message, "way_out": way_out})
+
+
+def check_run(value: object) -> object:
+    """Gives a `module:attribute` back; raises PydanticCustomError, with `message` and `way_out` in its context."""
+    if not isinstance(value, str):
+        raise wrong("must be text like shop.users:app", "name the module and the application in it")
+    module, colon, attribute = value.partition(":")
+    if "/" in module or module.endswith(".py"):
+        better = module.removeprefix("./").removesuffix(".py").strip("/").replace("/", ".")
+        raise wrong("is a path, and a module's name is needed", f"write {better}:{attribute or 'app'}")
+    if not colon:
+        raise wrong("does not say which object of the module is the application", f"write {value or 'module'}:app")
+    words = [*module.split("."), attribute]
+    if not all(word.isidentifier() and not keyword.iskeyword(word) for word in words):
+        raise wrong("is no module and attribute", "write it like shop.users:app")
+    return value
+
+
+def _command(value: object) -> object:
+    if isinstance(value, str):
+        if not value.strip():
+            raise wrong("is empty", "write a command line, or a list of the program and its arguments")
+        return value
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise wrong("must be text, or a list of texts", "put numbers in quotes: ['server', '--workers', '4']")
+    if not value or not value[0].strip():
+        raise wrong("names no program", "the first item is the program")
+    return value
+
+
+def _text(value: object) -> object:
+    if not isinstance(value, str):
+        raise wrong("must be text")
+    return value
+
+
+def _folder(value: object) -> object:
+    if not isinstance(value, str) or not value:
+        raise wrong("must be a folder, absolute or relative to the app file's")
+    return value
+
+
+def _whole(least: int, most: int) -> BeforeValidator:
+    def check(value: object) -> object:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            hint = "write it without quotes" if isinstance(value, str) and value.strip().isdigit() else ""
+            raise wrong(f"must be a whole number from {least} to {most}", hint)
+        return value
+
+    return BeforeValidator(check)
+
+
+def _flag(value: object) -> object:
+    if not isinstance(value, bool):
+        hint = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(str(value).lower(), "")
+        raise wrong("must be true or false", f"did you mean {hint}?" if hint else "")
+    return value
+
+
+def _variable(value: object) -> object:
+    if value is None:
+        raise wrong("has no value", "write '' for an empty one, ${NAME} to pass on one of your own")
+    if not isinstance(value, str | int | float):
+        raise wrong("must be text, a number, true or false")
+    return value
+
+
+def _names_of_services(value: object) -> object:
+    if isinstance(value, str):
+        raise wrong("must be a list of services", f"write [{value}]")
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise wrong("must be a list of services")
+    return value
+
+
+def _health(value: object) -> object:
+    if not isinstance(value, str) or not value.startswith("/"):
+        hint = f"write /{value}" if isinstance(value, str) and re.fullmatch(r"[\w./-]+", value) else ""
+        raise wrong("must be a path that starts with /", hint)
+    if not value.isascii() or not value.isprintable() or " " in value or "#" in value:
+        raise wrong("must be a path as it stands in a request: ASCII, no spaces, no #")
+    return value
+
+
+def _mode(value: object) -> object:
+    if value not in ("auto", "env"):
+        raise wrong("must be auto or env")
+    return value
+
+
+Port = Annotated[int, Field(ge=1, le=65535), _whole(1, 65535)]
+ServiceNames = Annotated[list[str], BeforeValidator(_names_of_services)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ServiceFile(_Strict):
+    """One service: what it runs, and what it needs. Exactly one of `run` and `command`."""
+
+    model_config = ConfigDict(
+        title="Service", json_schema_extra={"oneOf": [{"required": ["run"]}, {"required": ["command"]}]}
+    )
+
+    run: Annotated[str, BeforeValidator(check_run), Field(json_schema_extra={"pattern": _RUN})] | None = Field(
+        default=None,
+        description="An ASGI or WSGI application: `module:attribute`. Which of the two it is, is found by looking at "
+        "the object, inside the replica. Needs `port`.",
+        examples=["shop.users:app"],
+    )
+    command: Annotated[str | list[str], BeforeValidator(_command)] | None = Field(
+        default=None,
+        description="A program in any language. Text goes through `/bin/sh -c`; a list is the program and its "
+        "arguments, with no shell. It should listen on `$PORT`; `${port}` and `${<service>.url}` are filled in.",
+        examples=["node server.js", ["./server", "--listen", "127.0.0.1:${port}"]],
+    )
+    cwd: Annotated[str, BeforeValidator(_folder)] | None = Field(
+        default=None,
+        description="The working directory, relative to the app file's folder. Default: that folder.",
+        examples=["services/users"],
+    )
+    port: Port | None = Field(
+        default=None,
+        description="Its port in the mesh, where the others reach it: `http://<service>:<port>`. Without one the "
+        "service is a worker, which nobody calls.",
+        examples=[3000],
+    )
+    publish: Annotated[bool, BeforeValidator(_flag)] | None = Field(
+        default=None,
+        description="Whether `port` is also bound on 127.0.0.1 and [::1]. Default: true when no other service and not "
+        "the gateway has the same number.",
+    )
+    replicas: Annotated[int, Field(ge=0, le=MAX_REPLICAS), _whole(0, MAX_REPLICAS)] = Field(
+        default=1, description="How many processes of it run.", examples=[3]
+    )
+    env: dict[str, Annotated[str | int | float | bool, BeforeValidator(_variable)]] = Field(
+        default_factory=dict,
+        description="Variables of its processes; they win over those that Shoal sets. `${NAME}` and "
+        "`${NAME:-default}` come from the environment of `shoal up`; `$$` is a `$`.",
+        examples=[{"LOG_LEVEL": "info", "USERS": "${user-service.url}"}],
+    )
+    health: Annotated[str, BeforeValidator(_health), Field(json_schema_extra={"pattern": "^/"})] | None = Field(
+        default=None,
+        description="A path that answers 200 to 399 when the replica is ready. Default: ready is what answers HTTP "
+        "below 500.",
+        examples=["/healthz"],
+    )
+    calls: ServiceNames = Field(
+        default_factory=list,
+        description="The services that it calls. Only these can be reached by name.",
+        examples=[["product-service"]],
+    )
+    after: ServiceNames = Field(
+        default_factory=list,
+        description="Services of which a replica must be ready before this one starts. All others start at once.",
+        examples=[["database"]],
+    )
+    names: Annotated[Literal["auto", "env"], BeforeValidator(_mode)] = Field(
+        default="auto",
+        description="How its processes find the others: `auto` by name where the machine can do it, `env` by "
+        "variables alone (`PRODUCT_SERVICE_URL`).",
+    )
+
+
+class GatewayFile(_Strict):
+    """The front door: one port, many services."""
+
+    model_config = ConfigDict(title="Gateway", json_schema_extra={"required": ["port", "routes"]})
+
+    port: Port | None = Field(default=None, description="Bound on 127.0.0.1 and [::1]. Required.", examples=[8080])
+    routes: dict[str, Annotated[str, BeforeValidator(_text)]] = Field(
+        default_factory=dict,
+        description="Path, or host and path, to service. `/users` takes `/users` and all below it. The longest path "
+        "wins; one with a host beats one without. Required.",
+        examples=[{"/users": "user-service", "shop.localhost/": "web"}],
+    )
+
+
+class AppFile(_Strict):
+    """An app: services, and a gateway in front of them."""
+
+    model_config = ConfigDict(title="shoal.yaml", json_schema_extra={"required": ["services"]})
+
+    app: Annotated[str, BeforeValidator(_text)] | None = Field(
+        default=None, description="Its name. Default: the folder's.", examples=["shop"]
+    )
+    services: dict[str, ServiceFile] = Field(
+        default_factory=dict,
+        description="By name: lower case letters, digits and `-`, at most 63. Required.",
+        json_schema_extra={"propertyNames": {"pattern": f"^{_LABEL}$"}},
+    )
+    gateway: GatewayFile | None = Field(default=None, description="The front door. Default: none.")
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema, draft 2020-12, for editors and other tools. It is as strict as it can be about each value alone."""
+    schema: dict[str, Any] = _without_null(AppFile.model_json_schema())
+    return {"$schema": JSON_SCHEMA_DIALECT, **schema}
+
+
+def _without_null(schema: Any) -> Any:
+    """An optional key may be left out; that its value could be null is pydantic's way to say so."""
+    if isinstance(schema, list):
+        return [_without_null(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: _without_null(value) for key, value in schema.items() if not (key == "default" and value is None)}
+    options = [option for option in kept.get("anyOf", []) if option != {"type": "null"}]
+    if len(options) == 1:
+        del kept["anyOf"]
+        return {**options[0], **kept}
+    return kept | ({"anyOf": options} if options else {})
