@@ -76,15 +76,10 @@ class World:
         self.inbox = Inbox()
         self.store = MemoryStore(fault=self._store_fault)
         self.engine = FakeEngine(self.inbox, self.clock, behave=self._behave, seen=self._engine_seen)
-        self.sink = FakeSink(
-            self.inbox,
-            self.clock,
-            lag_s=self._lag,
-            connected=lambda: self.engine.proxy_pid is not None,
-            seen=self._published,
-        )
+        self.sink = self._sink()
         self.controller = self._controller()
-        self.checking = True
+        self.attached = asyncio.Event()
+        """Whether the daemon answers: its API opens once it knows what runs."""
         self.wanted: dict[str, int] = {}
         self.history: list[str] = []
 
@@ -100,6 +95,15 @@ class World:
             routing=Routing(OPTIONS),
             network=77,
             feed=Feed(),
+        )
+
+    def _sink(self) -> FakeSink:
+        return FakeSink(
+            self.inbox,
+            self.clock,
+            lag_s=self._lag,
+            connected=lambda: self.engine.proxy_pid is not None,
+            seen=self._published,
         )
 
     def _commands(self) -> Commands:
@@ -136,7 +140,9 @@ class World:
     # --- safety, at every step
 
     def _engine_seen(self, verb: str, subject: str) -> None:
-        if subject == "proxy" or not self.checking:
+        if subject == "proxy":
+            if verb == "start":
+                self.sink.reconnect()
             return
         if verb == "start":
             stored = {r.id: r for r in self.store._replicas.values()}
@@ -169,8 +175,8 @@ class World:
 
     async def live(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            envoy = tasks.create_task(self.sink.run())
-            loop = tasks.create_task(self._run_controller())
+            loop = tasks.create_task(self._daemon())
+            await self.attached.wait()
             await self._deploy(self._draw_app())
             end = self.clock.now() + CHAOS_S
             while self.clock.now() < end:
@@ -180,14 +186,28 @@ class World:
             self.faults = False
             await self._settle()
             await self._down(loop)
-            envoy.cancel()
             self.engine.close()
 
+    async def _daemon(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            stream = tasks.create_task(self.sink.run())
+            await self._run_controller()
+            stream.cancel()
+
     async def _run_controller(self) -> None:
-        await self.controller.attach()
+        while True:
+            try:
+                await self.controller.attach()
+                break
+            except StoreError:
+                # As a daemon that cannot read its state: it ends, and its keeper starts another.
+                await asyncio.sleep(0.1)
+                self.controller = self._controller()
+        self.attached.set()
         await self.controller.run()
 
     async def _something_happens(self, loop: asyncio.Task[None], tasks: asyncio.TaskGroup) -> asyncio.Task[None]:
+        await self.attached.wait()
         commands = self._commands()
         services = list(self.wanted)
         replica = self.rng.choice(sorted(self.engine.processes) or ["none"])
@@ -216,13 +236,16 @@ class World:
 
     async def _daemon_dies(self, loop: asyncio.Task[None], tasks: asyncio.TaskGroup) -> asyncio.Task[None]:
         """kill -9 and a new one: nothing it had in memory is left, what ran runs on."""
+        self.attached.clear()
         loop.cancel()
         await asyncio.wait([loop])
         await asyncio.sleep(self.rng.uniform(0, 2))
         self.inbox = self.engine.inbox = Inbox()
-        self.sink._inbox = self.inbox
+        routes_to = self.sink.routes_to
+        self.sink = self._sink()
+        self.sink.routes_to = routes_to  # Envoy goes on with what it had
         self.controller = self._controller()
-        return tasks.create_task(self._run_controller())
+        return tasks.create_task(self._daemon())
 
     def _draw_app(self) -> App:
         names = self.rng.sample(["web", "cart", "users", "worker"], self.rng.randint(1, 4))
@@ -251,6 +274,7 @@ class World:
     async def _settle(self) -> None:
         """Faults are over: hung processes are put out of their misery, a service that waits for one scaled to 0 is not
         held against it."""
+        await self.attached.wait()
         for process in self.engine.processes.values():
             if process.running and process.behaviour.ignores_term:
                 await self.engine.crash(process.launch.replica)

@@ -20,7 +20,7 @@ from shoal.model.action import (
 )
 from shoal.model.app import App
 from shoal.model.replica import Exit, Replica, ReplicaState, UnixAddress
-from shoal.model.world import Desired, Observed, Proxy, ProxyState, Revision, Target
+from shoal.model.world import Desired, Observed, Proxy, ProxyState, Revision, Routes, Target
 from shoal.planner import fold, plan
 from shoal.planner.healing import backoff_s
 from shoal.testing import apps
@@ -60,7 +60,7 @@ def world(*replicas: Replica, proxy: Proxy = SERVING, mesh_generation: int = 1) 
     return Observed(
         replicas={r.id: r for r in replicas},
         proxy=proxy,
-        applied=routed,
+        applied=Routes(version=1, generation=mesh_generation, replicas=routed),
         mesh_generation=mesh_generation,
         next_number=numbers,
     )
@@ -263,10 +263,21 @@ def test_a_replica_counts_as_routed_until_envoy_confirms_a_snapshot_without_it()
 
 
 def test_when_the_proxy_dies_nobody_is_routed_to_but_by_the_newest_snapshot() -> None:
-    observed = world(replica("web", 1))
+    observed = world(replica("web", 1), replica("web", 2))
     fold(observed, ev.DrainStarted(at=NOW, replica="web-r1", reason=""))
+    fold(observed, ev.SnapshotPublished(at=NOW, version=2, generation=1, replicas=frozenset({"web-r2"})))
     fold(observed, ev.ProxyExited(at=NOW + 1, exit=Exit(at=NOW + 1, code=-9)))
     assert observed.replicas["web-r1"].detached_at == NOW + 1
+    assert observed.routed == {"web-r2"}
+
+
+def test_the_next_proxy_serves_once_it_confirms_what_the_last_one_had() -> None:
+    observed = world(replica("web", 1))
+    fold(observed, ev.ProxyExited(at=NOW, exit=Exit(at=NOW, code=-9)))
+    fold(observed, ev.ProxyScheduled(at=NOW, attempt=2, reason=""))
+    fold(observed, ev.SnapshotApplied(at=NOW + 1, version=1, replicas=frozenset({"web-r1"})))
+    assert observed.proxy.state is ProxyState.SERVING
+    assert observed.routed == {"web-r1"}
 
 
 @given(versions=st.lists(st.frozensets(st.sampled_from("abcdef")), min_size=1, max_size=80))

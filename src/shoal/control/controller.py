@@ -22,9 +22,9 @@ from shoal.errors import ShoalError, StoreError
 from shoal.model import action as act
 from shoal.model import event as ev
 from shoal.model.app import App
-from shoal.model.replica import Exit, Replica, ReplicaState
+from shoal.model.replica import Exit, Replica
 from shoal.model.topology import Edge, EdgeMap
-from shoal.model.world import Desired, Observed, Proxy, ProxyState, Revision
+from shoal.model.world import Desired, Observed, Proxy, ProxyState, Revision, Routes
 from shoal.planner import Plan, fold, plan
 from shoal.ports import Clock, Engine, Launch, SnapshotSink, Store
 
@@ -100,11 +100,9 @@ class Controller:
                 self._take(ev.ReplicaExited(at=now, replica=row.id, attempt=row.attempt, exit=end))
         for stranger in found.values():
             await self._drop_stranger(stranger.replica, running=stranger.running)
-        self.observed.applied = frozenset(
-            r.id
-            for r in self.observed.replicas.values()
-            if r.state in (ReplicaState.READY, ReplicaState.UNREADY, ReplicaState.DRAINING)
-        )
+        # Whatever its recorded state: a full disk may have kept the record of its readiness from being written.
+        routed = frozenset(r.id for r in self.observed.replicas.values() if r.runs)
+        self.observed.applied = Routes(version=0, generation=0, replicas=routed)
         pid = await self._engine.observe_proxy()
         if pid is not None:
             self.observed.proxy = Proxy(state=ProxyState.STARTING, since=now, pid=pid, attempt=1)

@@ -73,8 +73,8 @@ class Proxy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pending:
-    """A snapshot on its way to Envoy."""
+class Routes:
+    """What of a snapshot matters to the planner."""
 
     version: int
     generation: int
@@ -88,9 +88,9 @@ class Observed:
     replicas: dict[str, Replica] = field(default_factory=dict)
     """By id."""
     proxy: Proxy = field(default_factory=Proxy)
-    applied: frozenset[str] = frozenset()
-    """Replicas in the last snapshot that Envoy confirmed."""
-    pending: tuple[Pending, ...] = ()
+    applied: Routes = Routes(version=0, generation=0, replicas=frozenset())
+    """The last snapshot that Envoy confirmed."""
+    pending: tuple[Routes, ...] = ()
     """Published and not confirmed, oldest first; at most 32, the oldest merged."""
     mesh_generation: int = 0
     """The newest deploy whose listeners and routes Envoy has confirmed."""
@@ -102,7 +102,7 @@ class Observed:
     @property
     def routed(self) -> frozenset[str]:
         """Replicas that Envoy may still send requests to."""
-        return self.applied.union(*(snapshot.replicas for snapshot in self.pending))
+        return self.applied.replicas.union(*(snapshot.replicas for snapshot in self.pending))
 
     def of(self, service: str) -> list[Replica]:
         """A service's replicas, by number."""

@@ -11,8 +11,8 @@ from typing import assert_never
 
 from shoal.model import event as ev
 from shoal.model.replica import Replica, ReplicaState, Trigger, after
-from shoal.model.world import Observed, Pending, Proxy, ProxyState
-from shoal.planner.defaults import FAILURES_TO_UNREADY, SUCCESSES_TO_READY
+from shoal.model.world import Observed, Proxy, ProxyState, Routes
+from shoal.planner.defaults import FAILURES_TO_UNREADY, HEALTHY_S, SUCCESSES_TO_READY
 from shoal.planner.healing import crashes_after
 
 _PENDING_MAX = 32
@@ -162,12 +162,13 @@ def _proxy(proxy: Proxy, event: ev.ProxyScheduled | ev.ProxyStarted | ev.ProxySt
         case ev.ProxyExited():
             if proxy.state is ProxyState.STOPPING:
                 return replace(proxy, state=ProxyState.STOPPED, since=event.at, pid=None)
+            served = proxy.state is ProxyState.SERVING and event.at - proxy.since >= HEALTHY_S
             return replace(
                 proxy,
                 state=ProxyState.BACKING_OFF,
                 since=event.at,
                 pid=None,
-                crashes=proxy.crashes + 1,
+                crashes=1 if served else proxy.crashes + 1,
                 last_error=event.exit.reason,
                 tail=event.exit.tail,
             )
@@ -178,7 +179,7 @@ def _proxy(proxy: Proxy, event: ev.ProxyScheduled | ev.ProxyStarted | ev.ProxySt
 def _publish(observed: Observed, event: ev.SnapshotPublished) -> None:
     pending = (
         *observed.pending,
-        Pending(version=event.version, generation=event.generation, replicas=event.replicas),
+        Routes(version=event.version, generation=event.generation, replicas=event.replicas),
     )
     if len(pending) > _PENDING_MAX:
         # Merged, not dropped: a replica of a forgotten snapshot might still be routed to.
@@ -192,20 +193,18 @@ def _apply(observed: Observed, event: ev.SnapshotApplied) -> None:
     if not confirmed:
         return
     observed.pending = tuple(p for p in observed.pending if p.version > event.version)
-    observed.applied = event.replicas
-    observed.mesh_generation = max(observed.mesh_generation, confirmed[-1].generation)
-    if observed.proxy.state in (ProxyState.STARTING, ProxyState.SERVING):
-        started = observed.proxy.state is ProxyState.STARTING
-        observed.proxy = replace(
-            observed.proxy, state=ProxyState.SERVING, since=event.at if started else observed.proxy.since, crashes=0
-        )
+    observed.applied = replace(confirmed[-1], version=event.version, replicas=event.replicas)
+    observed.mesh_generation = max(observed.mesh_generation, observed.applied.generation)
+    if observed.proxy.state is ProxyState.STARTING:
+        observed.proxy = replace(observed.proxy, state=ProxyState.SERVING, since=event.at)
     _detach(observed, event.at)
 
 
 def _nothing_routes(observed: Observed, at: float) -> None:
-    """Without an Envoy, nobody is routed to; the next one starts from the newest snapshot."""
-    observed.applied = frozenset()
-    observed.pending = observed.pending[-1:]
+    """Without an Envoy nobody is routed to. The next one is given the newest snapshot, so that one is pending again."""
+    newest = observed.pending[-1] if observed.pending else observed.applied
+    observed.applied = Routes(version=0, generation=0, replicas=frozenset())
+    observed.pending = (newest,) if newest.version else ()
     _detach(observed, at)
 
 
