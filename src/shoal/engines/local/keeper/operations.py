@@ -1,0 +1,115 @@
+"""What clients may ask: one method an operation, each checks what it was given."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from . import PROTOCOL, VERSION
+from .clients import Client
+from .lease import LeaseError, NetworkLease
+from .processes import Processes, RequestError
+
+Request = dict[str, object]
+Answer = dict[str, object]
+
+
+class Operations:
+    def __init__(self, processes: Processes, begin_shutdown: Callable[[], None]) -> None:
+        self._processes = processes
+        self._begin_shutdown = begin_shutdown
+        self._shutting_down = False
+        self._lease = NetworkLease()
+        self._table: dict[str, Callable[[Client, Request], Answer]] = {
+            "hello": self._hello,
+            "spawn": self._spawn,
+            "signal": self._signal,
+            "list": self._list,
+            "forget": self._forget,
+            "attach": self._attach,
+            "lease_network": self._lease_network,
+            "shutdown": self._shutdown,
+        }
+
+    def run(self, client: Client, request: Request) -> Answer:
+        """RequestError: refused, with a code and words."""
+        operation = self._table.get(str(request.get("op")))
+        if operation is None:
+            raise RequestError("bad-request", f"no operation {request.get('op')!r}; there are {', '.join(self._table)}")
+        return operation(client, request)
+
+    def _hello(self, _client: Client, _request: Request) -> Answer:
+        return {"pid": os.getpid(), "version": VERSION, "protocol": PROTOCOL}
+
+    def _spawn(self, _client: Client, request: Request) -> Answer:
+        if self._shutting_down:
+            raise RequestError("shutting-down", "the keeper was told to end and starts nothing any more")
+        argv = _strings(request, "argv")
+        env = request.get("env")
+        if not isinstance(env, dict) or not all(isinstance(v, str) and "=" not in k for k, v in env.items()):
+            raise RequestError("bad-request", "'env' must be an object of strings")
+        namespace = request.get("namespace")
+        binds: tuple[str, str | None] | None = None
+        if namespace is not None:
+            if not isinstance(namespace, dict):
+                raise RequestError("bad-request", "'namespace' must be null or an object with 'hosts'")
+            nsswitch = None if namespace.get("nsswitch") is None else _get(namespace, "nsswitch", str)
+            binds = (_get(namespace, "hosts", str), nsswitch)
+        log = _get(request, "log", str)
+        if not os.path.isabs(log):
+            raise RequestError("bad-request", "'log' must be an absolute path")
+        pid = self._processes.spawn(
+            _get(request, "name", str), argv, env, _get(request, "cwd", str), log, request.get("tag"), binds
+        )
+        return {"pid": pid}
+
+    def _signal(self, _client: Client, request: Request) -> Answer:
+        group = _get(request, "group", bool) if "group" in request else False
+        self._processes.signal(_get(request, "name", str), _get(request, "signal", int), group=group)
+        return {}
+
+    def _list(self, _client: Client, _request: Request) -> Answer:
+        return {"processes": self._processes.listing()}
+
+    def _forget(self, _client: Client, request: Request) -> Answer:
+        self._processes.forget(_get(request, "name", str))
+        return {}
+
+    def _attach(self, client: Client, request: Request) -> Answer:
+        client.attached = True
+        return self._list(client, request)
+
+    def _lease_network(self, _client: Client, request: Request) -> Answer:
+        avoid = request.get("avoid", [])
+        if not isinstance(avoid, list):
+            raise RequestError("bad-request", "'avoid' must be a list of numbers")
+        prefer = _get(request, "prefer", int) if "prefer" in request else 77
+        try:
+            return {"network": self._lease.take(prefer, avoid)}
+        except LeaseError as error:
+            raise RequestError("no-network", str(error)) from error
+
+    def _shutdown(self, _client: Client, _request: Request) -> Answer:
+        self._shutting_down = True
+        self._begin_shutdown()
+        return {}
+
+
+def _get(request: dict[str, Any], key: str, kind: type) -> Any:
+    value = request.get(key)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise RequestError("bad-request", f"{key!r} must be {_KINDS[kind]}, not {value!r}")
+    if isinstance(value, str) and "\0" in value:
+        raise RequestError("bad-request", f"{key!r} has a zero byte in it")
+    return value
+
+
+_KINDS = {str: "a string", int: "a whole number", bool: "true or false"}
+
+
+def _strings(request: Request, key: str) -> list[str]:
+    value = request.get(key)
+    if not isinstance(value, list) or not value or not all(isinstance(part, str) for part in value):
+        raise RequestError("bad-request", f"{key!r} must be a list of strings, with at least one")
+    return value

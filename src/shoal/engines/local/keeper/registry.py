@@ -1,0 +1,162 @@
+"""What the keeper writes down about each process, so that its successor finds them all: one JSON file each."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+DAEMON = "daemon"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def valid_name(name: str) -> bool:
+    """Names become file names."""
+    return _NAME.fullmatch(name) is not None
+
+
+class Record:
+    """One process, running or ended. Times are seconds of the epoch."""
+
+    __slots__ = ("boot", "exit_code", "exited_at", "log", "name", "pid", "running", "start", "started_at", "tag")
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        pid: int,
+        start: int,
+        boot: str,
+        log: str,
+        tag: object,
+        started_at: float,
+        running: bool = True,
+        exit_code: int | None = None,
+        exited_at: float | None = None,
+    ) -> None:
+        self.name = name
+        self.pid = pid
+        self.start = start
+        """Clock ticks from boot to its start: with `boot`, what no other process of the same pid has."""
+        self.boot = boot
+        self.log = log
+        self.tag = tag
+        self.started_at = started_at
+        self.running = running
+        self.exit_code = exit_code
+        """Negative: the signal that ended it. None: runs, or nobody saw it end."""
+        self.exited_at = exited_at
+
+    def public(self) -> dict[str, object]:
+        """As in the answer to `list`."""
+        hidden = ("start", "boot")
+        return {key: getattr(self, key) for key in self.__slots__ if key not in hidden}
+
+    def is_alive(self) -> bool:
+        """Whether the process with its pid is still this one. Open a pidfd first: after it, the answer stays true."""
+        return self.boot == boot_id() and start_ticks(self.pid) == self.start
+
+
+class Registry:
+    """The folder of records and FIFOs."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+
+    def fifo(self, name: str) -> str:
+        return f"{self.folder}/{name}.fifo"
+
+    def make_fifo(self, name: str) -> str:
+        """The name's FIFO, kept from an earlier process if there is one: descendants of that may still write into it.
+        OSError: the file system has none."""
+        path = self.fifo(name)
+        try:
+            os.mkfifo(path, 0o600)
+        except FileExistsError:
+            pass
+        return path
+
+    def save(self, record: Record) -> None:
+        """OSError: disk full, read-only."""
+        path = f"{self.folder}/{record.name}.json"
+        content = {key: getattr(record, key) for key in Record.__slots__}
+        # No fsync: it must outlive the keeper, not the machine; after a power cut none of the processes is left.
+        with open(path + ".tmp", "w", encoding="utf-8", opener=_private) as file:
+            json.dump(content, file)
+        os.rename(path + ".tmp", path)
+
+    def load(self) -> tuple[list[Record], list[str]]:
+        """All records, by start; and complaints about files that are none."""
+        records: list[Record] = []
+        complaints: list[str] = []
+        for entry in sorted(os.listdir(self.folder)):
+            if not entry.endswith(".json"):
+                continue
+            path = f"{self.folder}/{entry}"
+            try:
+                with open(path, encoding="utf-8") as file:
+                    record = Record(**json.load(file))
+                if not valid_name(record.name) or f"{record.name}.json" != entry:
+                    raise ValueError(f"it names {record.name!r}")
+                records.append(record)
+            except (OSError, ValueError, TypeError, AttributeError) as error:
+                complaints.append(f"{path} is no record of a process, ignored: {error}")
+        return sorted(records, key=lambda record: record.started_at), complaints
+
+    def remove(self, name: str) -> None:
+        for path in (f"{self.folder}/{name}.json", self.fifo(name)):
+            try:
+                os.unlink(path)
+            except OSError:
+                pass
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def boot_id() -> str:
+    """Differs after each boot; empty where the system does not say."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat after the name, from `state` on. None: no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+
+
+def start_ticks(pid: int) -> int | None:
+    """None: no such process."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields else None
+
+
+def session_members(session: int) -> list[int]:
+    """Living processes of a session, zombies left out."""
+    found: list[int] = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            fields = _stat(int(entry))
+            if fields and int(fields[3]) == session and fields[0] not in "ZX":
+                found.append(int(entry))
+    return found
+
+
+def children_of(parent: int) -> list[int]:
+    """Zombies left out."""
+    found: list[int] = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            fields = _stat(int(entry))
+            if fields and int(fields[1]) == parent and fields[0] not in "ZX":
+                found.append(int(entry))
+    return found
