@@ -58,6 +58,7 @@ class Plane:
     environment: Mapping[str, str] = field(default_factory=dict)
     """Added to this process's."""
     timeout_s: float = 90.0
+    quiet: bool = False
     _shared_memory: set[int] = field(default_factory=set)
     """Inodes that its Envoys were seen to have mapped."""
 
@@ -83,7 +84,8 @@ class Plane:
             stdin=subprocess.DEVNULL,
         )
         said = f"$ shoal {' '.join(arguments)}  -> {done.returncode}\n{done.stdout}{done.stderr}"
-        print(said)
+        if not self.quiet:
+            print(said)
         assert not check or done.returncode == 0, said
         return done
 
@@ -217,9 +219,10 @@ def plane(
     command: Sequence[str] = (sys.executable, "-m", "shoal"),
     environment: Mapping[str, str] | None = None,
     owner: int | None = None,
+    quiet: bool = False,
 ) -> Iterator[Plane]:
     """A plane for the app in `folder`, not yet up. `files` are written there first: name -> text. With `owner` (a
-    uid), everything belongs to that user, who runs it by `command`."""
+    uid), everything belongs to that user, who runs it by `command`. `quiet`: prints nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in (files or {}).items():
         path = folder / name
@@ -229,14 +232,15 @@ def plane(
     if owner is not None:
         for path in (runtime, folder, *folder.rglob("*")):
             os.chown(path, owner, owner)
-    made = Plane(folder, runtime, command, environment or {})
+    made = Plane(folder, runtime, command, environment or {}, quiet=quiet)
     try:
         yield made
     finally:
         try:
             made.note_shared_memory()
             made.shoal("down", check=False)
-            made.print_logs()
+            if not quiet:
+                made.print_logs()
             made.assert_nothing_left()
         finally:
             _kill_what_is_left(made)
