@@ -91,6 +91,20 @@ def last_tick(shoal: Plane, replica: str) -> int:
     return int(found[-1]) if found else -1
 
 
+def test_with_both_killed_all_goes_on_and_the_next_up_finds_it(web: tuple[Plane, str]) -> None:
+    shoal, url = web
+    pids = shoal.pids()
+    keeper, daemon = shoal.keeper_pid(), shoal.status()["daemon_pid"]
+    with prober(url) as probe:
+        os.kill(keeper, signal.SIGKILL)
+        os.kill(daemon, signal.SIGKILL)
+        probe.wait_for_answers(50)
+        shoal.up()
+    probe.assert_nothing_lost()
+    assert shoal.pids() == pids
+    assert shoal.keeper_pid() != keeper
+
+
 def test_a_killed_replica_loses_no_get_and_is_replaced_and_listed(web: tuple[Plane, str]) -> None:
     shoal, url = web
     pids = shoal.pids()
