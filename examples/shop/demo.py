@@ -48,7 +48,7 @@ def main() -> int:
     except (DemoError, OSError, http.client.HTTPException) as error:
         print(f"\nThe demo stopped: {error}\n", file=sys.stderr, flush=True)
         shoal("status")
-        print("\nThe services' logs: shoal logs SERVICE -f examples/shop    To stop the shop: make demo-stop")
+        print("\nThe services' logs: shoal logs SERVICE --file examples/shop    To stop the shop: make demo-stop")
         return 1
     show_addresses()
     return 0
@@ -57,7 +57,7 @@ def main() -> int:
 def shoal(*arguments: str) -> int:
     """Runs Shoal's command line of this very environment; its output is the user's to read."""
     command, *rest = arguments
-    return subprocess.run([sys.executable, "-m", "shoal", command, *rest, "-f", str(FOLDER)], check=False).returncode
+    return subprocess.run([sys.executable, "-m", "shoal", command, *rest, "--file", str(FOLDER)], check=False).returncode
 
 
 def walk_through() -> None:
@@ -159,7 +159,7 @@ def show_addresses() -> None:
         "exec cart-service -- curl http://user-service:3000/",
     ):
         first, *rest = arguments.split(" ", 1)
-        print(f"  {shoal_path} {first} -f examples/shop {' '.join(rest)}".rstrip())
+        print(f"  {shoal_path} {first} --file examples/shop {' '.join(rest)}".rstrip())
     print("\nStop it with: make demo-stop")
 
 
