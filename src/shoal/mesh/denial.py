@@ -79,7 +79,7 @@ def denial_routes(caller: Service, app_file: str) -> Message:
         way_out=f"call a service by its name, and declare it in {app_file}: services.{caller.name}.calls",
     )
     by_name = route_components_pb2.RouteMatch(prefix="/")
-    by_name.headers.add(name=":authority", string_match=matching("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"))
+    by_name.headers.add(name=":authority", string_match=matching("[a-z0-9-]+"))
     host = route_components_pb2.VirtualHost(name=name, domains=["*"])
     host.routes.extend(answering(named, name=name, match=by_name))
     host.routes.extend(answering(other, name=name, match=route_components_pb2.RouteMatch(prefix="/")))

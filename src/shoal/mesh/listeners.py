@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from functools import cache
 
 from envoy.config.common.mutation_rules.v3 import mutation_rules_pb2
-from envoy.config.core.v3 import extension_pb2, protocol_pb2
+from envoy.config.core.v3 import address_pb2, extension_pb2, protocol_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
-from google.protobuf.wrappers_pb2 import BoolValue
+from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
 from shoal.mesh.messages import by_ads, exactly, packed, pipe_address, socket_address, starting_with
 from shoal.mesh.problems import local_replies
@@ -91,8 +91,11 @@ def _common() -> Message:
         http2_protocol_options=protocol_pb2.Http2ProtocolOptions(allow_connect=True),  # WebSockets over HTTP/2
         upgrade_configs=[_Manager.UpgradeConfig(upgrade_type="websocket")],
         use_remote_address=BoolValue(value=True),
-        # Nobody is internal: a client's own `x-envoy-*` (retries, time-outs) are taken off.
-        internal_address_config=_Manager.InternalAddressConfig(),
+        # Nobody is internal: a client's own `x-envoy-*` (retries, time-outs) are taken off. An empty list would mean
+        # Envoy's default, which is every private address.
+        internal_address_config=_Manager.InternalAddressConfig(
+            cidr_ranges=[address_pb2.CidrRange(address_prefix="255.255.255.255", prefix_len=UInt32Value(value=32))]
+        ),
         preserve_external_request_id=True,
         server_header_transformation=_Manager.PASS_THROUGH,
         local_reply_config=local_replies(),

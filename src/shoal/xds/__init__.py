@@ -1,1 +1,1 @@
-"""The delta ADS server, and what Envoy needs to start."""
+"""Everything between the control plane and Envoy: the delta ADS stream, and how Envoy is found, started and asked."""

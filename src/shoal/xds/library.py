@@ -1,0 +1,72 @@
+"""What Envoy should hold, ready to be sent: each resource serialised once, versioned by the hash of its bytes.
+
+Equal builds have equal versions, in this process and in the next: a control plane that comes back has nothing to send.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from shoal.mesh.references import Reference, references
+from shoal.mesh.snapshot import TYPES, Message, Snapshot
+from shoal.xds.wire import resource_frame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    name: str
+    version: str
+    frame: bytes
+    """As a field of the response that carries it."""
+    needs: frozenset[Reference] = frozenset()
+
+
+@dataclass(slots=True)
+class Library:
+    """The newest snapshot. One writer (`publish`); every stream reads."""
+
+    snapshot: Snapshot | None = None
+    resources: dict[str, dict[str, Resource]] = field(default_factory=lambda: {t: {} for t in TYPES})
+    """type URL -> name -> resource."""
+
+    def publish(self, snapshot: Snapshot) -> dict[str, set[str]]:
+        """Takes it over; gives the names that are new, changed or gone, by type. Costs little where messages are the
+        same objects as before."""
+        before: Mapping[str, Mapping[str, Message]] = self.snapshot.resources if self.snapshot else {}
+        changed: dict[str, set[str]] = {}
+        for type_url in TYPES:
+            old, new = before.get(type_url, {}), snapshot.resources.get(type_url, {})
+            if old is not new:
+                names = self._update(type_url, old, new)
+                if names:
+                    changed[type_url] = names
+        self.snapshot = snapshot
+        return changed
+
+    def get(self, type_url: str, name: str) -> Resource | None:
+        return self.resources[type_url].get(name)
+
+    def _update(self, type_url: str, old: Mapping[str, Message], new: Mapping[str, Message]) -> set[str]:
+        shelf = self.resources[type_url]
+        changed = set()
+        for name, message in new.items():
+            if old.get(name) is message:
+                continue
+            body = message.SerializeToString(deterministic=True)
+            version = hashlib.blake2b(body, digest_size=8).hexdigest()
+            known = shelf.get(name)
+            if known is not None and known.version == version:
+                continue
+            shelf[name] = Resource(
+                name=name,
+                version=version,
+                frame=resource_frame(type_url, name, version, body),
+                needs=references(type_url, message),
+            )
+            changed.add(name)
+        for name in shelf.keys() - new.keys():
+            del shelf[name]
+            changed.add(name)
+        return changed
