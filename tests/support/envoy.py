@@ -152,7 +152,7 @@ class Rig:
     async def restart_server(self) -> XdsServer:
         """A control plane that knows nothing of the one before, as after a crash. It has not published yet."""
         await self.stop_server()
-        self.server = XdsServer(self.xds_socket, self.inbox, WallClock())
+        self.server = XdsServer(self.inbox, WallClock(), self.xds_socket)
         await self.start_server()
         return self.server
 
@@ -204,7 +204,7 @@ async def rig(app: App | None = None, *, ipv6: bool = True) -> AsyncIterator[Rig
             folder=folder,
             network=network,
             inbox=inbox,
-            server=XdsServer(folder / "xds.sock", inbox, WallClock()),
+            server=XdsServer(inbox, WallClock(), folder / "xds.sock"),
             options=MeshOptions(mesh_socket=str(folder / "mesh.sock"), ipv6=ipv6),
         )
         if app is not None:

@@ -45,14 +45,15 @@ class XdsServer:
     every listener of an Envoy that has been serving all along.
     """
 
-    def __init__(self, socket: Path, inbox: Inbox, clock: Clock) -> None:
-        self._socket = socket
+    def __init__(self, inbox: Inbox, clock: Clock, socket: Path) -> None:
         self._clock = clock
+        self._socket = socket
         self._outbox = Outbox(inbox)
         self._library = Library()
         self._streams: set[_Stream] = set()
         self._denials = Denials()
         self._published = asyncio.Event()
+        self._server: Any = None
         self._told: dict[tuple[str, str], tuple[str, str]] = {}
         """(type, name) -> version and words of the last refusal that was reported."""
         self.sent_resources = 0
@@ -67,19 +68,25 @@ class XdsServer:
         self._published.set()
 
     async def run(self) -> None:
-        """Until cancelled. OSError: the socket cannot be opened."""
+        """Serves from the first snapshot on, until cancelled. OSError: the socket cannot be opened."""
         await self._published.wait()
-        server = grpc.aio.server(options=_OPTIONS)
+        server = self._server = grpc.aio.server(options=_OPTIONS)
         server.add_generic_rpc_handlers((self._ads_handler(), self._als_handler()))
         try:
-            server.add_insecure_port(f"unix:{self._socket}")
-        except RuntimeError as error:
-            raise OSError(f"cannot open {self._socket}: {error}") from error
-        await server.start()
-        try:
+            try:
+                server.add_insecure_port(f"unix:{self._socket}")
+            except RuntimeError as error:
+                raise OSError(f"cannot open {self._socket}: {error}") from error
+            await server.start()
             self._socket.chmod(0o600)
             await self._outbox.deliver()
         finally:
+            await self.stop()
+
+    async def stop(self) -> None:
+        """Closes every stream and the socket. Envoy goes on with what it has."""
+        server, self._server = self._server, None
+        if server is not None:
             await server.stop(grace=None)
             self._socket.unlink(missing_ok=True)
 
