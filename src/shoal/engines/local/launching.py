@@ -1,0 +1,193 @@
+"""Makes ready all that one start of a replica needs, and puts it into words for the keeper."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from shoal.engines.local import surroundings
+from shoal.engines.local.environments import Environment, Environments
+from shoal.engines.local.hosts import HostsFiles
+from shoal.engines.local.overlays import Overlays
+from shoal.engines.local.ports import PortLeases
+from shoal.engines.local.surroundings import Place
+from shoal.engines.local.tags import ReplicaTag
+from shoal.engines.local.uv import Progress
+from shoal.errors import EngineError
+from shoal.model.app import App, Names, PythonApp, Service
+from shoal.model.event import ReplicaProgressed, Warned
+from shoal.model.replica import Address, TcpAddress, UnixAddress
+from shoal.model.status import ExecContext
+from shoal.model.topology import EdgeMap
+from shoal.paths import StateFolder
+from shoal.planner.environment import LOOPBACK
+from shoal.ports import Clock, Inbox, Launch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A start that only the keeper has to do now."""
+
+    request: dict[str, object]
+    """The fields of `spawn` beside the name."""
+
+
+class Launcher:
+    """`named`: whether processes can have private hosts files here; set once it is known."""
+
+    def __init__(self, state: StateFolder, *, inbox: Inbox, clock: Clock, python: Path) -> None:
+        self.named = False
+        self.names_reason = ""
+        self.ports = PortLeases(str(state.root))
+        self._state = state
+        self._inbox = inbox
+        self._clock = clock
+        self._environments = Environments(state.environments, python=python)
+        self._overlays = Overlays(state.environments / "overlays")
+        self._hosts = HostsFiles(state.hosts)
+        self._base = surroundings.base_environment(os.environ)
+        self._warned: set[tuple[str, str]] = set()
+
+    async def prepare(self, launch: Launch) -> Prepared:
+        """Environment, port or socket, hosts file, variables and command line. May take minutes. EngineError."""
+        app, edges, service = launch.app, launch.edges, launch.revision.service
+        app_folder = Path(app.folder)
+        _check_folder(service)
+
+        async def progress(message: str) -> None:
+            await self._inbox.put(ReplicaProgressed(at=self._clock.now(), replica=launch.replica, message=message))
+
+        found = await self._environments.prepare(Path(service.folder), app_folder, progress)
+        environment, overlay = await self._for_workload(service, found, progress)
+        address = self._address(launch.replica, app, service)
+        place = Place(
+            replica=launch.replica,
+            data_dir=self._data_folder(service),
+            environment=environment,
+            named=self._is_named(service),
+            port=address.port if isinstance(address, TcpAddress) else None,
+            socket=Path(address.path) if isinstance(address, UnixAddress) else None,
+            overlay=overlay,
+        )
+        namespace = self._namespace(app, edges, service)
+        tag = ReplicaTag(
+            replica=launch.replica,
+            service=service.name,
+            number=launch.revision.number,
+            attempt=launch.attempt,
+            address=address,
+            health=service.health,
+            hosts=namespace["hosts"] if namespace else None,
+            asked_at=self._clock.now(),
+        )
+        return Prepared(
+            request={
+                "argv": surroundings.argv(app, service, edges, place),
+                "env": surroundings.environment(self._base, app, service, edges, place),
+                "cwd": service.folder,
+                "log": str(self.log_of(service.name, launch.replica)),
+                "tag": tag.to_json(),
+                "namespace": namespace,
+            }
+        )
+
+    def exec_context(self, app: App, edges: EdgeMap, service: Service) -> ExecContext:
+        environment: Environment | None = self._environments.locate(Path(service.folder), Path(app.folder))
+        if environment is not None and environment.folder is not None and not environment.folder.exists():
+            environment = None
+        place = Place(
+            replica=f"{service.name}-exec",
+            data_dir=self._data_folder(service),
+            environment=environment,
+            named=self._is_named(service),
+        )
+        namespace = self._namespace(app, edges, service)
+        return ExecContext(
+            env=surroundings.environment(self._base, app, service, edges, place),
+            folder=service.folder,
+            hosts=namespace["hosts"] if namespace else None,
+            nsswitch=namespace["nsswitch"] if namespace else None,
+        )
+
+    def log_of(self, service: str, replica: str) -> Path:
+        return self._state.logs / service / f"{replica}.log"
+
+    def release(self, replica: str, service: str | None, hosts_in_use: Collection[str]) -> None:
+        """Gives back what a replica had that will not come again."""
+        self.ports.release(replica)
+        try:
+            self._state.replica_socket(replica).unlink(missing_ok=True)
+            if service is not None:
+                self._hosts.drop_unused(service, hosts_in_use)
+        except OSError:
+            pass  # left over, in a folder of our own
+
+    async def lose_names(self, reason: str) -> None:
+        """The machine let us have private hosts files when we tried, and refuses them now."""
+        if self.named:
+            self.named, self.names_reason = False, reason
+            await self.warn("app", "services find each other by variables only from now on", reason)
+
+    async def warn(self, subject: str, message: str, way_out: str) -> None:
+        """Once for each subject and message."""
+        if (subject, message) not in self._warned:
+            self._warned.add((subject, message))
+            await self._inbox.put(Warned(at=self._clock.now(), subject=subject, message=message, way_out=way_out))
+
+    async def _for_workload(
+        self, service: Service, environment: Environment, progress: Progress
+    ) -> tuple[Environment | None, Path | None]:
+        """What of the environment matters to this workload; its overlay."""
+        if isinstance(service.workload, PythonApp):
+            if environment.warning:
+                await self.warn(service.name, environment.warning, environment.way_out)
+            return environment, await self._overlays.prepare(environment, progress)
+        # A command may be in any language: Shoal's own Python is nothing to it.
+        return (environment if environment.folder is not None else None), None
+
+    def _address(self, replica: str, app: App, service: Service) -> Address | None:
+        if isinstance(service.workload, PythonApp):
+            path = self._state.replica_socket(replica)
+            try:
+                # Not for the sake of the next server, which could replace it, but for the probe: nobody must be taken
+                # to listen there yet.
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise EngineError(f"{path} cannot be removed: {error.strerror}") from error
+            return UnixAddress(path=str(path))
+        if service.port is None:
+            return None
+        claimed = {peer.port for peer in app.services if peer.port is not None}
+        if app.gateway is not None:
+            claimed.add(app.gateway.port)
+        return TcpAddress(host=LOOPBACK, port=self.ports.lease(replica, avoid=claimed))
+
+    def _is_named(self, service: Service) -> bool:
+        return self.named and service.names is Names.AUTO
+
+    def _namespace(self, app: App, edges: EdgeMap, service: Service) -> dict[str, str | None] | None:
+        if not self._is_named(service):
+            return None
+        nsswitch = self._hosts.write_nsswitch()
+        return {
+            "hosts": str(self._hosts.write(app, edges, service.name)),
+            "nsswitch": str(nsswitch) if nsswitch is not None else None,
+        }
+
+    def _data_folder(self, service: Service) -> Path:
+        folder = self._state.data / service.name
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise EngineError(f"{folder} cannot be made: {error.strerror}") from error
+        return folder
+
+
+def _check_folder(service: Service) -> None:
+    if not Path(service.folder).is_dir():
+        raise EngineError(
+            f"the folder of service {service.name!r} does not exist: {service.folder}",
+            way_out="correct 'cwd' in the app file",
+        )

@@ -1,0 +1,90 @@
+"""What a process finds: its environment variables and its command line, all references filled in. Pure."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from shoal.engines.local.environments import Environment
+from shoal.engines.local.overlays import RUNNER
+from shoal.model.app import App, Command, PythonApp, Service
+from shoal.model.topology import EdgeMap
+from shoal.planner.environment import fill_in, injected, references
+
+SHELL = ("/bin/sh", "-c")
+_PORT = re.compile(r"\$(?:PORT\b|\{PORT\})")
+_DROPPED = frozenset({"PORT", "GRPC_ENABLE_FORK_SUPPORT", "__PYVENV_LAUNCHER__"})
+_DROPPED_PREFIXES = ("SHOAL_", "PYTHON", "VIRTUAL_ENV")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where one replica runs, as far as its variables and its command depend on it."""
+
+    replica: str
+    data_dir: Path
+    environment: Environment | None
+    """None: nothing of Python is known about the service."""
+    named: bool
+    """It has a private hosts file."""
+    port: int | None = None
+    """Where a command should listen."""
+    socket: Path | None = None
+    """Where an ASGI or WSGI application listens."""
+    overlay: Path | None = None
+
+
+def base_environment(own: Mapping[str, str]) -> dict[str, str]:
+    """Of the daemon's variables those that are not about the daemon: no trace of its own Python environment."""
+    base = {key: value for key, value in own.items() if key not in _DROPPED and not key.startswith(_DROPPED_PREFIXES)}
+    venv = own.get("VIRTUAL_ENV")
+    if venv and "PATH" in base:
+        left = [part for part in base["PATH"].split(os.pathsep) if Path(part) != Path(venv, "bin")]
+        base["PATH"] = os.pathsep.join(left)
+    # Else Python keeps the last lines of a program that crashes to itself, and logs arrive in blocks of 8 kB.
+    base["PYTHONUNBUFFERED"] = "1"
+    return base
+
+
+def environment(base: Mapping[str, str], app: App, service: Service, edges: EdgeMap, place: Place) -> dict[str, str]:
+    """All variables of a replica. What the user set wins over everything."""
+    env = dict(base)
+    if place.environment is not None and place.environment.folder is not None:
+        env["VIRTUAL_ENV"] = str(place.environment.folder)
+        env["PATH"] = os.pathsep.join([str(place.environment.folder / "bin"), env.get("PATH", os.defpath)])
+    env |= injected(app, service, edges, named=place.named, replica=place.replica, data_dir=str(place.data_dir))
+    if place.port is not None:
+        env["PORT"] = str(place.port)
+    values = references(app, service, edges, named=place.named)
+    for key, value in service.env:
+        env[key] = _with_port(fill_in(value, values, port=place.port), place.port)
+    return env
+
+
+def argv(app: App, service: Service, edges: EdgeMap, place: Place) -> list[str]:
+    """The command line of a replica."""
+    workload = service.workload
+    match workload:
+        case PythonApp():
+            assert place.environment is not None and place.socket is not None
+            # -u: a print shows up in the log when it happens.
+            line = [str(place.environment.python), "-u", str(RUNNER / "__main__.py"), service.name, workload.target]
+            line += ["--folder", service.folder, "--socket", str(place.socket)]
+            return [*line, "--overlay", str(place.overlay)] if place.overlay is not None else line
+        case Command():
+            values = references(app, service, edges, named=place.named)
+            filled = [fill_in(part, values, port=place.port) for part in workload.argv]
+            # In a shell's command `$PORT` is for the shell, quotes and all.
+            return filled if is_shell(workload) else [_with_port(part, place.port) for part in filled]
+
+
+def is_shell(workload: PythonApp | Command) -> bool:
+    """A command that was written as one string."""
+    return isinstance(workload, Command) and workload.argv[:2] == SHELL
+
+
+def _with_port(text: str, port: int | None) -> str:
+    return text if port is None else _PORT.sub(str(port), text)

@@ -1,0 +1,62 @@
+"""Ports that an app needs on this machine and somebody else holds."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Collection
+
+from shoal.engines.local import ownership
+from shoal.engines.local.ownership import Listener, Owner
+from shoal.model.app import App
+from shoal.planner.environment import LOOPBACK
+
+
+def taken_ports(app: App, own: Collection[int]) -> list[str]:
+    """One line for each, with the way out. `own`: the leaders of our own processes; what they hold is no obstacle."""
+    known = ownership.listeners()
+    found: list[str] = []
+    for wanted_by, setting, port, public in _wanted(app):
+        # Published ports are bound on 127.0.0.1; every edge to the service on an address of its own.
+        holder = _holder([one for one in known if one.port == port], own, public=public)
+        if holder is not None:
+            found.append(f"{wanted_by} wants port {port}, which {holder} holds; free it or change {setting}")
+        elif not may_bind(port):
+            found.append(
+                f"{wanted_by} wants port {port}, which only root may use here; choose one from 1024 on for {setting}"
+            )
+    return found
+
+
+def _wanted(app: App) -> list[tuple[str, str, int, bool]]:
+    wanted = [
+        (f"service {service.name!r}", f"'port' of {service.name!r}", service.port, service.publish)
+        for service in app.services
+        if service.port is not None
+    ]
+    if app.gateway is not None:
+        wanted.append(("the gateway", "'port' of the gateway", app.gateway.port, True))
+    return wanted
+
+
+def _holder(listeners: list[Listener], own: Collection[int], *, public: bool) -> Owner | None:
+    for listener in listeners:
+        in_the_way = listener.is_wildcard or (public and listener.host in (LOOPBACK, "::1"))
+        if not in_the_way:
+            continue
+        owner = ownership.owner_by_inode(listener)
+        if owner.pid is None or not (owner.pid in own or ownership.belongs_to(owner.pid, own)):
+            return owner
+    return None
+
+
+def may_bind(port: int) -> bool:
+    """Whether we have the right to; not whether it is free."""
+    if port >= 1024:
+        return True
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            return error.errno not in (errno.EACCES, errno.EPERM)
+    return True
