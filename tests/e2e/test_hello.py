@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections import Counter
 from collections.abc import Callable
@@ -58,12 +59,27 @@ def test_requests_spread_over_the_replicas_and_each_answer_names_its_own(tmp_pat
 def test_an_app_needs_no_file_at_all(tmp_path: Path) -> None:
     port = free_port()
     with plane(tmp_path / "app", files={"echo.py": ECHO}) as shoal:
-        done = shoal.shoal("up", "-d", "echo:app", check=False)
-        if done.returncode == 0:
-            addresses = [service["address"] for service in shoal.status()["services"]]
-            assert len(addresses) == 1 and json.loads(curl(addresses[0]))["pid"] in shoal.pids().values()
-        else:  # its default port belongs to somebody else on this machine; then it must say so
-            assert "8080" in done.stderr + done.stdout, port
+        shoal.shoal("up", "-d", "echo:app", "--port", str(port))
+        shoal.note_shared_memory()
+        assert json.loads(curl(f"localhost:{port}"))["pid"] in shoal.pids().values()
+
+
+@pytest.mark.parametrize("interrupt", [signal.SIGINT, signal.SIGTERM])
+def test_up_in_the_foreground_ends_with_the_app_gone(tmp_path: Path, interrupt: signal.Signals) -> None:
+    port = free_port()
+    app = f"services: {{web: {{run: 'echo:app', port: {port}}}}}"
+    with plane(tmp_path / "app", files={"shoal.yaml": app, "echo.py": ECHO}) as shoal:
+        with subprocess.Popen(
+            [*shoal.command, "up"], cwd=shoal.folder, env=shoal.env(), stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            assert any(" is up" in line for line in process.stdout)
+            shoal.note_shared_memory()
+            assert json.loads(curl(f"localhost:{port}"))["service"] == "web"
+            process.send_signal(interrupt)
+            print(process.stdout.read())
+            assert process.wait(30) == 0
+        shoal.assert_nothing_left()
 
 
 def test_up_twice_changes_nothing_and_down_twice_neither(tmp_path: Path) -> None:
