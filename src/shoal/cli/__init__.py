@@ -1,1 +1,2 @@
-"""The command line: one module a group of commands; holds a Client, nothing else."""
+"""The command line. `main` finds the command, one module holds each, `output` prints; all reach the plane through the
+client."""

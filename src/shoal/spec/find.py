@@ -39,6 +39,13 @@ def nearest_app_folder(start: Path) -> Path:
     raise _missing(start, f"there is no {FILE_NAME} in {start} or above it")
 
 
+def app_folder(named: Path) -> Path:
+    """The folder of the app that `-f` names, running or configured. Raises UsageError when there is none."""
+    if named.is_dir() and (named / STATE_NAME / "state.db").is_file():
+        return named
+    return app_file(named).parent
+
+
 def _missing(folder: Path, message: str) -> UsageError:
     if (folder / "shoal.yml").is_file():
         return UsageError(message, way_out=f"rename {folder / 'shoal.yml'} to {FILE_NAME}")

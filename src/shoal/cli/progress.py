@@ -1,0 +1,97 @@
+"""What changes while an app comes up, one line a change; whether it is up; and why not. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from shoal.cli.hints import way_out_of
+from shoal.cli.output import clean
+from shoal.errors import NotReadyError
+from shoal.model.status import AppStatus, Health, ReplicaStatus, ServiceStatus
+
+TAIL_LINES = 20
+
+
+@dataclass(slots=True)
+class Progress:
+    """Turns one status after the other into lines, each change once."""
+
+    _seen: dict[str, tuple[object, ...]] = field(default_factory=dict)
+    _width: int = 0
+
+    def changes(self, status: AppStatus, elapsed_s: float) -> list[str]:
+        """`cart-service  r1 ready  (1.2 s)` for each replica whose state is another one than before."""
+        lines = []
+        self._width = max([self._width, *(len(service.name) for service in status.services)])
+        for service in status.services:
+            for replica in service.replicas:
+                # A reason may count down; only another wording is a change.
+                words = re.sub(r"\d+(\.\d+)?", "#", replica.reason) if replica.state == "starting" else ""
+                now = (replica.state, replica.attempt, words)
+                if self._seen.get(replica.id) != now:
+                    self._seen[replica.id] = now
+                    short = replica.id.removeprefix(f"{service.name}-")
+                    what = "ready" if replica.state == "ready" else f"{replica.state}: {clean(replica.reason)}"
+                    lines.append(f"{service.name.ljust(self._width)}  {short} {what}  ({elapsed_s:.1f} s)")
+            if service.health is Health.WAITING and self._seen.get(service.name) != (service.reason,):
+                self._seen[service.name] = (service.reason,)
+                lines.append(f"{service.name.ljust(self._width)}  {clean(service.reason)}")
+        return lines
+
+
+def is_up(status: AppStatus, generation: int) -> bool:
+    """Whether all of this deploy (or a later one) is ready, Envoy's side too."""
+    return status.generation >= generation and status.health in (Health.READY, Health.STOPPED)
+
+
+def failing(status: AppStatus) -> list[ServiceStatus]:
+    """Services whose present revision ends again and again; an older one that did may just be on its way out."""
+    return [
+        service
+        for service in status.services
+        if service.health is Health.FAILING
+        and any(_failed(replica) and replica.revision == service.revision for replica in service.replicas)
+    ]
+
+
+def why_not_ready(status: AppStatus, waited_s: float) -> NotReadyError:
+    """The error of an `up` that failed: each service that is not ready, with its command, how it ended, the last lines
+    it printed, and the way out."""
+    late = [s for s in status.services if s.health not in (Health.READY, Health.STOPPED)]
+    culprits = failing(status) or late
+    if not culprits:
+        return NotReadyError(
+            f"{status.app} is not up after {waited_s:.0f} s: {status.reason}", way_out="shoal status tells more"
+        )
+    names = ", ".join(service.name for service in culprits)
+    verb = "is" if len(culprits) == 1 else "are"
+    what = "failing" if failing(status) else f"not ready after {waited_s:.0f} s"
+    detail = "\n\n".join("\n".join(_paragraph(service)) for service in culprits)
+    return NotReadyError(f"{names} {verb} {what}", way_out=_way_out(culprits), detail=detail)
+
+
+def _paragraph(service: ServiceStatus) -> list[str]:
+    lines = [f"{service.name}: {service.reason}", f"  {service.runs}"]
+    waiting = [replica for replica in service.replicas if replica.state not in ("ready", "backing-off")]
+    lines += [f"  {replica.id} is {replica.state}: {replica.reason}" for replica in waiting]
+    ended = [replica for replica in service.replicas if replica.last_exit is not None]
+    if ended:
+        last = max(ended, key=lambda replica: replica.last_exit.at if replica.last_exit else 0.0)
+        assert last.last_exit is not None
+        lines.append(f"  {last.id} ended: {last.last_exit.reason}")
+        tail = last.last_exit.tail[-TAIL_LINES:]
+        lines += [f"    | {line}" for line in tail]
+        hint = way_out_of(last.last_exit, service)
+        lines += [f"  -> {hint}"] if hint else []
+    return lines
+
+
+def _way_out(culprits: Sequence[ServiceStatus]) -> str:
+    name = culprits[0].name
+    return f"more: shoal logs {name}, shoal explain {name}"
+
+
+def _failed(replica: ReplicaStatus) -> bool:
+    return replica.crashes > 0 and replica.state != "ready"

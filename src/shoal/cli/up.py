@@ -1,0 +1,248 @@
+"""`shoal up`: the file is checked, the plane started, the app deployed, and followed until it is ready or cannot be.
+
+In the foreground it goes on showing events until Ctrl-C, which takes the app down. As with Compose: a first `up` that
+fails in the foreground leaves nothing behind; with `-d` it leaves all running, for that is how one looks into it.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from shoal.cli.options import file_option, shoal_command
+from shoal.cli.output import emit, emit_line, is_terminal, note, problem_details, say, show_error
+from shoal.cli.progress import Progress, failing, is_up, why_not_ready
+from shoal.cli.stop import take_down
+from shoal.cli.views import addresses, entry_line, reasons, services_table, summary
+from shoal.client.plane import Departure, ensure_plane, plane_runs
+from shoal.errors import ConflictError, NotReadyError, NotRunningError, UsageError
+from shoal.model.app import App
+from shoal.model.status import AppStatus, Deployment, Health
+from shoal.paths import StateFolder
+
+if TYPE_CHECKING:
+    from shoal.client.http import Client
+
+READY_S_MAX = 120.0
+_POLL_FAST_S, _POLL_S, _FAST_FOR_S = 0.05, 0.2, 5.0
+_RECONNECT_S_MAX = 10.0
+"""So long may the plane be away (its keeper restarts it) before the app counts as taken down by somebody else."""
+_GOING_DOWN_S_MAX = 60.0
+
+
+@shoal_command(
+    "up",
+    ("shoal up", "start the app of the nearest shoal.yaml; Ctrl-C stops it"),
+    ("shoal up -d", "return when it is ready, and let it run"),
+    ("shoal up -f examples/shop", "of another folder"),
+    ("shoal up hello:app --port 8080", "a single Python application, without a file"),
+)
+@click.argument("target", required=False, metavar="[MODULE:ATTRIBUTE]")
+@click.option("-d", "--detach", is_flag=True, help="Return when it is ready; it runs on.")
+@click.option("--port", type=click.IntRange(1, 65535), help="With MODULE:ATTRIBUTE: its port. Default: 8080.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=READY_S_MAX,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long it may take to get ready.",
+)
+@file_option()
+def command(
+    target: str | None, detach: bool, port: int | None, timeout: float, file: Path | None, as_json: bool
+) -> int | None:
+    """Start the app, or bring a running one to what its file says: only what has changed is replaced.
+
+    Nothing is started when the file has a problem. Exit status 5 when the app does not get ready in time, or a service
+    ends again and again: then its last lines are shown. In the foreground such an app is taken down again, unless
+    it was serving before; with -d it runs on.
+    """
+    app = _app(target, port, file)
+    state = StateFolder.beside(Path(app.folder))
+    with _sigterm_as_interrupt():
+        return _Up(app, state, timeout, detach=detach, as_json=as_json).run()
+
+
+def _app(target: str | None, port: int | None, file: Path | None) -> App:
+    from shoal.spec.find import nearest_app_file
+    from shoal.spec.load import app_from_target, load_app
+
+    if target is None:
+        if port is not None:
+            raise UsageError("--port is for a single application", way_out="shoal up hello:app --port 8080")
+        path = nearest_app_file(Path.cwd()) if file is None else file
+        return load_app(path, os.environ, platform.node())
+    if file is not None:
+        raise UsageError("an app file and a single application exclude each other", way_out="remove one of them")
+    if ":" not in target and Path(target).exists():
+        raise UsageError(
+            f"'{target}' is a path", way_out=f"name an app file or its folder with -f: shoal up -f {target}"
+        )
+    return app_from_target(target, Path.cwd(), port, hostname=platform.node())
+
+
+class _Up:
+    def __init__(self, app: App, state: StateFolder, timeout_s: float, *, detach: bool, as_json: bool) -> None:
+        self.app, self.state, self.timeout_s = app, state, timeout_s
+        self.detach, self.as_json = detach, as_json
+        self.started_at = time.monotonic()
+        self.client: Client
+
+    def run(self) -> int | None:
+        """The exit status, where it is not 0."""
+        try:
+            fresh, deployment = self._deploy()
+        except KeyboardInterrupt:
+            note("interrupted; what was started runs on: shoal status, shoal down")
+            raise
+        try:
+            status = self._wait(deployment)
+        except NotReadyError as error:
+            return self._failed(error, fresh)
+        except KeyboardInterrupt:
+            if self.detach:
+                note("interrupted; it goes on starting: shoal status, shoal down")
+                raise
+            return self._interrupted()
+        self._announce(status)
+        if self.detach:
+            return None
+        try:
+            self._follow(status.sequence)
+        except KeyboardInterrupt:
+            return self._interrupted()
+        return None
+
+    def _deploy(self) -> tuple[bool, Deployment]:
+        """Whether nothing was serving before, and the answer."""
+        from shoal.client.http import Client
+        from shoal.spec.wire import to_plain
+
+        ensure_plane(self.state)
+        self.client = Client(self.state.api_socket)
+        before = self.client.status()
+        if before.health is Health.STOPPING:
+            note(f"{before.app} is going down; waiting for that first")
+            with Departure(self.state) as departure:
+                if not departure.wait(_GOING_DOWN_S_MAX):
+                    raise ConflictError(f"{before.app} does not end", way_out="see what is left: shoal ps")
+            ensure_plane(self.state)
+            before = self.client.status()
+        return not any(service.ready for service in before.services), self.client.deploy(to_plain(self.app))
+
+    def _wait(self, deployment: Deployment) -> AppStatus:
+        """Shows what happens until all is ready. Raises NotReadyError."""
+        progress = Progress()
+        with ExitStack() as stack:
+            display = None
+            if is_terminal() and not self.as_json:
+                from shoal.cli.live import Display
+
+                display = stack.enter_context(Display())
+            while True:
+                status = self._status()
+                elapsed = time.monotonic() - self.started_at
+                lines = progress.changes(status, elapsed)
+                if display is not None:
+                    display.show([*services_table(status), "", *reasons(status)])
+                elif not self.as_json:
+                    say(*lines)
+                if is_up(status, deployment.generation):
+                    return status
+                if failing(status) or elapsed > self.timeout_s:
+                    raise why_not_ready(status, elapsed)
+                time.sleep(_POLL_FAST_S if elapsed < _FAST_FOR_S else _POLL_S)
+
+    def _status(self) -> AppStatus:
+        """Of a plane that may just be restarted by its keeper. Raises NotRunningError when it stays away."""
+        deadline = time.monotonic() + _RECONNECT_S_MAX
+        while True:
+            try:
+                return self.client.status()
+            except NotRunningError:
+                if time.monotonic() > deadline or not plane_runs(self.state):
+                    raise
+                time.sleep(_POLL_S)
+
+    def _announce(self, status: AppStatus) -> None:
+        if self.as_json:
+            emit(status) if self.detach else emit_line(status)
+            return
+        if is_terminal():
+            say(*services_table(status), "")
+        say(f"{status.app} is up: {summary(status)} ready ({time.monotonic() - self.started_at:.1f} s)")
+        say(*addresses(status))
+        if status.names_reason:
+            note(f"services find each other by variables only: {status.names_reason}")
+        if self.detach:
+            say("it runs on: shoal status, shoal logs SERVICE -f, shoal down")
+        else:
+            say("Ctrl-C stops it; what happens is shown here")
+
+    def _follow(self, sequence: int) -> None:
+        """Shows events until interrupted, or until somebody else takes the app down."""
+        while True:
+            try:
+                for entry in self.client.events(sequence, follow=True):
+                    sequence = entry.sequence
+                    if self.as_json:
+                        emit_line(entry)
+                    else:
+                        say(entry_line(entry))
+                    if entry.kind == "DownRequested":
+                        with Departure(self.state) as departure:
+                            departure.wait(_GOING_DOWN_S_MAX)
+                        break
+            except NotRunningError:
+                pass
+            if not plane_runs(self.state):
+                note(f"{self.app.name} was taken down")
+                return
+            time.sleep(_POLL_S)
+
+    def _failed(self, error: NotReadyError, fresh: bool) -> int:
+        """Says why; takes down what nobody had before and nobody would look after."""
+        show_error(error)
+        if self.as_json:
+            emit(problem_details(error))
+        if not fresh:
+            note("what was serving before goes on: shoal status")
+        elif self.detach:
+            note("it goes on trying: shoal status; shoal down ends it")
+        else:
+            note("taking it down again")
+            take_down(self.client, self.state)
+        return error.exit_code
+
+    def _interrupted(self) -> int | None:
+        note(f"\nstopping {self.app.name} (Ctrl-C again leaves it to the background)")
+        try:
+            take_down(self.client, self.state)
+        except KeyboardInterrupt:
+            note(f"{self.app.name} goes on stopping: shoal status")
+            return 130
+        note(f"{self.app.name} is down")
+        return None
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends `up` as Ctrl-C does: whoever runs it wants the app gone with it."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

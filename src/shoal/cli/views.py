@@ -1,0 +1,148 @@
+"""The status of an app as lines of text. Pure: `now` is an argument."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from shoal import __version__
+from shoal.cli.output import HEALTH_COLOURS, age, clean, count, paint, table
+from shoal.model.status import AppStatus, Explanation, Health, ReplicaStatus, ServiceStatus
+
+if TYPE_CHECKING:
+    from shoal.ports import JournalEntry
+
+SERVICES = ("SERVICE", "REVISION", "READY", "STATE", "ADDRESS")
+REPLICAS = ("REPLICA", "PID", "AGE", "RESTARTS", "STATE", "REASON")
+_COLOURS = {str(health): colour for health, colour in HEALTH_COLOURS.items()}
+_REPLICA_COLOURS = {"ready": "green", "unready": "yellow", "starting": "yellow", "backing-off": "red"}
+
+
+def service_row(service: ServiceStatus) -> tuple[str, ...]:
+    return (
+        service.name,
+        str(service.revision),
+        f"{service.ready}/{service.wanted}",
+        service.health.value,
+        address(service),
+    )
+
+
+def address(service: ServiceStatus) -> str:
+    """Where people reach it, else where the other services do."""
+    if service.address is not None:
+        return service.address
+    return "-" if service.port is None else f"{service.name}:{service.port} (in the mesh)"
+
+
+def services_table(status: AppStatus) -> list[str]:
+    if not status.services:
+        return ["no services"]
+    return table(SERVICES, [service_row(service) for service in status.services], colours=_COLOURS)
+
+
+def reasons(status: AppStatus) -> list[str]:
+    """A line for each service that is not simply ready."""
+    plain = (Health.READY, Health.STOPPED)
+    return [f"{s.name} is {s.health.value}: {clean(s.reason)}" for s in status.services if s.health not in plain]
+
+
+def app_view(status: AppStatus) -> list[str]:
+    """`shoal status`."""
+    health = paint(status.health.value, HEALTH_COLOURS[status.health])
+    lines = [
+        f"{status.app or 'no app'} is {health}: {clean(status.reason)}",
+        paint(f"deploy {status.generation}, {clean(status.folder)}", "dim"),
+        "",
+        *services_table(status),
+    ]
+    if status.gateway is not None:
+        lines += ["", f"gateway  {status.gateway.address}", *(f"  {line}" for line in routes(status))]
+    notes = reasons(status)
+    if status.names != "names" and status.names_reason:
+        notes.append(f"services find each other by variables only: {clean(status.names_reason)}")
+    if status.proxy.state != "serving":
+        notes.append(
+            f"Envoy is {status.proxy.state}" + (f": {clean(status.proxy.reason)}" if status.proxy.reason else "")
+        )
+    notes += [f"Envoy refused {clean(name)}: {clean(why)}" for name, why in status.proxy.rejected.items()]
+    if status.version != __version__:
+        notes.append(f"the daemon is Shoal {clean(status.version)}, this is {__version__}; down and up makes them one")
+    return [*lines, "", *notes] if notes else lines
+
+
+def routes(status: AppStatus) -> list[str]:
+    """The gateway's routes, aligned: where from, where to."""
+    entries = status.gateway.routes if status.gateway else ()
+    shown = [((route.host or "") + route.path, route.service) for route in entries]
+    width = max((len(path) for path, _ in shown), default=0)
+    return [f"{path.ljust(width)}  {service}" for path, service in shown]
+
+
+def addresses(status: AppStatus) -> list[str]:
+    """Where everything is reached, once it is up."""
+    rows = [("gateway", status.gateway.address)] if status.gateway else []
+    rows += [(service.name, service.address) for service in status.services if service.address]
+    width = max((len(name) for name, _ in rows), default=0)
+    lines = [f"  {name.ljust(width)}  {where}" for name, where in rows]
+    if status.gateway:
+        lines[1:1] = [f"    {line}" for line in routes(status)]
+    return lines
+
+
+def replica_row(replica: ReplicaStatus, now: float) -> tuple[str, ...]:
+    return (
+        replica.id,
+        str(replica.pid or "-"),
+        age(now - replica.since),
+        str(max(0, replica.attempt - 1)),
+        replica.state,
+        clean(replica.reason),
+    )
+
+
+def replicas_table(replicas: Sequence[ReplicaStatus], now: float) -> list[str]:
+    """`shoal ps`. The age is that of the state."""
+    if not replicas:
+        return ["no replicas"]
+    return table(REPLICAS, [replica_row(replica, now) for replica in replicas], colours=_REPLICA_COLOURS)
+
+
+def explanation_view(explanation: Explanation, now: float) -> list[str]:
+    """`shoal explain`."""
+    service = explanation.service
+    lines = [
+        f"{service.name} is {paint(service.health.value, HEALTH_COLOURS[service.health])}: {clean(service.reason)}",
+        paint(f"{clean(service.runs)}, revision {service.revision}, {address(service)}", "dim"),
+        "",
+        *replicas_table(service.replicas, now),
+    ]
+    for replica in service.replicas:
+        if replica.last_exit is not None:
+            ended = replica.last_exit
+            lines += ["", f"{replica.id} last ended {age(now - ended.at)} ago: {clean(ended.reason)}"]
+            lines += [f"    {clean(line)}" for line in ended.tail]
+    lines += ["", "Now:" if explanation.decisions or explanation.waits else "Now: nothing to do"]
+    lines += [f"  {clean(decision)}" for decision in explanation.decisions]
+    lines += [f"  waits: {clean(wait)}" for wait in explanation.waits]
+    if explanation.reaches:
+        lines += ["", "Calls:"] + [f"  {name} at {where}" for name, where in explanation.reaches.items()]
+    lines += ["", "Called by: " + (", ".join(explanation.called_by) or "no service")]
+    lines += [
+        "",
+        *table(("SETTING", "VALUE", "FROM"), [(s.name, clean(s.value), s.source) for s in explanation.settings]),
+    ]
+    return lines
+
+
+def entry_line(entry: JournalEntry) -> str:
+    """`2026-11-23 14:03:07  cart-service-r1  ended: exit code 1`, in local time."""
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.at))
+    return f"{paint(stamp, 'dim')}  {entry.subject}  {clean(entry.message)}"
+
+
+def summary(status: AppStatus) -> str:
+    """`3 services, 9 replicas`."""
+    ready = sum(service.ready for service in status.services)
+    return f"{count(len(status.services), 'service')}, {count(ready, 'replica')}"
