@@ -12,6 +12,7 @@ from typing import Protocol
 from shoal.mesh.snapshot import Snapshot
 from shoal.model.app import App
 from shoal.model.event import Event
+from shoal.model.journal import JournalEntry as JournalEntry
 from shoal.model.replica import Address, Replica
 from shoal.model.topology import EdgeMap
 from shoal.model.world import Desired, Revision
@@ -94,21 +95,6 @@ class SnapshotSink(Protocol):
     def publish(self, snapshot: Snapshot) -> None:
         """Replaces the whole snapshot; only what differs is sent. Cheap when little differs; never blocks."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalEntry:
-    """One line of the app's history, as people and machines read it."""
-
-    sequence: int
-    """Grows by one; the `Last-Event-ID` of the event stream."""
-    at: float
-    kind: str
-    """The event's name: `ReplicaExited`."""
-    subject: str
-    """A replica, a service, or `app`, `proxy`, `daemon`."""
-    message: str
-    data: dict[str, object]
 
 
 class Store(Protocol):
