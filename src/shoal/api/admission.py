@@ -1,0 +1,80 @@
+"""An app that comes in by the API is checked again: its names become paths, addresses and host names.
+
+`shoal up` has checked the file with lines and columns before; whoever else speaks to the socket gets these words.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import PurePath
+
+from shoal.errors import UsageError
+from shoal.model.app import App, Command, Service
+from shoal.spec.check import cycles, name_flaw
+from shoal.spec.schema import MAX_REPLICAS, is_label
+
+PORTS = range(1, 65_536)
+
+
+def admit(app: App) -> None:
+    """Raises UsageError with everything that is wrong."""
+    flaws = list(_flaws(app))
+    if flaws:
+        count = "a flaw" if len(flaws) == 1 else f"{len(flaws)} flaws"
+        raise UsageError(
+            f"the app has {count}, first {flaws[0]}", way_out="mend it; nothing was changed", detail="\n".join(flaws)
+        )
+
+
+def _flaws(app: App) -> Iterator[str]:
+    if not is_label(app.name):
+        yield f"name: {app.name!r} is no DNS label"
+    services = {service.name: service for service in app.services}
+    for name, count in Counter(service.name for service in app.services).items():
+        if count > 1:
+            yield f"services: '{name}' is there {count} times"
+    for service in app.services:
+        yield from (f"services.{service.name}.{flaw}" for flaw in _service_flaws(service, services))
+    for ring in cycles({name: [a for a in service.after if a in services] for name, service in services.items()}):
+        yield f"services: {' after '.join(ring)} wait for one another"
+    published = Counter(service.port for service in app.services if service.publish and service.port)
+    if app.gateway:
+        published[app.gateway.port] += 1
+        if app.gateway.port not in PORTS:
+            yield f"gateway.port: {app.gateway.port} is no port"
+        for route in app.gateway.routes:
+            if not route.path.startswith("/"):
+                yield f"gateway.routes: {route.path!r} does not start with '/'"
+            if route.service not in services or services[route.service].port is None:
+                yield f"gateway.routes: {route.path} leads to '{route.service}', which is no service with a port"
+    for port, count in published.items():
+        if count > 1:
+            yield f"services: port {port} is published {count} times"
+
+
+def _service_flaws(service: Service, services: dict[str, Service]) -> Iterator[str]:
+    flaw = name_flaw(service.name, "")
+    if flaw:
+        yield f"name: {flaw[0]}"
+    if service.port is not None and service.port not in PORTS:
+        yield f"port: {service.port} is no port"
+    if service.publish and service.port is None:
+        yield "publish: it has no port"
+    if not 0 <= service.replicas <= MAX_REPLICAS:
+        yield f"replicas: {service.replicas} is not between 0 and {MAX_REPLICAS}"
+    if not PurePath(service.folder).is_absolute():
+        yield f"folder: {service.folder!r} is not absolute"
+    if isinstance(service.workload, Command) and not service.workload.argv:
+        yield "workload: the command is empty"
+    if service.health is not None and not service.health.startswith("/"):
+        yield f"health: {service.health!r} does not start with '/'"
+    for key, value in service.env:
+        if not key or "=" in key or "\0" in key + value:
+            yield f"env: {key!r} cannot be a variable"
+    for callee in service.calls:
+        if callee not in services or services[callee].port is None:
+            yield f"calls: '{callee}' is no service with a port"
+    for other in service.after:
+        if other not in services:
+            yield f"after: '{other}' is no service"

@@ -1,0 +1,227 @@
+"""Reading the keeper's log files: the newest lines first, then what grows, through rotations. Blocking, never long.
+
+A line is `2026-01-31T12:00:00.123456Z text`. A file that reaches 10 MB is renamed to `.log.1`, and a new one begins.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from shoal.errors import UsageError
+from shoal.model.status import LogLine
+
+OWN = ("envoy", "daemon", "keeper")
+"""Shoal's own parts, whose logs lie beside the services' folders."""
+
+FILES_MAX = 100
+"""Logs that one request reads: the replicas that wrote last."""
+
+BLOCK = 64 << 10
+LINE_MAX = 1 << 20
+"""Bytes after which a line is broken in two; keeps a file without line ends from filling the memory."""
+
+_STAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One log, and whose it is."""
+
+    replica: str
+    path: Path
+
+
+def sources(logs: Path, name: str, replica: str | None) -> list[Source]:
+    """The logs of a service's replicas (also of those that are gone), those written last first; of `envoy` and the
+    like, their own. Empty when there is none yet. `replica`: only this one, `cart-r3`, `r3` or `3`.
+
+    `name` must be a DNS label, for it becomes a path. Raises UsageError when `replica` cannot be one of it.
+    """
+    if name in OWN:
+        if replica not in (None, name):
+            raise UsageError(f"{name} has no replicas", way_out="leave 'replica' out")
+        path = logs / f"{name}.log"
+        return [Source(name, path)] if path.exists() else []
+    if replica is None:
+        try:
+            with os.scandir(logs / name) as entries:
+                found = [
+                    (entry.stat().st_mtime_ns, Source(entry.name.removesuffix(".log"), Path(entry.path)))
+                    for entry in entries
+                    if entry.name.endswith(".log")
+                ]
+        except FileNotFoundError:
+            return []
+        return [source for _, source in sorted(found, key=lambda pair: pair[0], reverse=True)]
+    number = replica.removeprefix(f"{name}-").removeprefix("r")
+    if not (number.isascii() and number.isdigit()):
+        raise UsageError(f"'{replica[:100]}' is no replica of {name}", way_out=f"name it like {name}-r1")
+    source = Source(f"{name}-r{int(number)}", logs / name / f"{name}-r{int(number)}.log")
+    return [source] if source.path.exists() else []
+
+
+class LogFile:
+    """One log that may grow. Close it."""
+
+    def __init__(self, source: Source, *, whole_lines: bool, from_start: bool = False) -> None:
+        """`whole_lines`: a last line without its end is left for `grown`. `from_start`: all of it counts as grown.
+        Raises OSError."""
+        self.source = source
+        self._whole_lines = whole_lines
+        self._fd = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        self._start = 0 if from_start else self._ends_at()
+        self._offset = self._start
+        self._rest = b""
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def backwards(self) -> Iterator[LogLine]:
+        """What was there when it was opened, newest first, with the rotated file before it. A line without a time
+        stamp gets that of the line after it."""
+        at = ""
+        for raw in self._raw_backwards():
+            line = _parse(raw, self.source.replica)
+            if line.at:
+                at = line.at
+            yield line if line.at else LogLine(replica=line.replica, at=at, text=line.text)
+
+    def grown(self, budget: int = 4 * BLOCK) -> tuple[list[LogLine], bool]:
+        """The lines that came since the last call, and whether there may be more already: at most `budget` bytes are
+        read."""
+        block = os.pread(self._fd, budget, self._offset)
+        self._offset += len(block)
+        lines = self._split(block)
+        if len(block) == budget:
+            return lines, True
+        return lines, self._follow_rotation()
+
+    def _follow_rotation(self) -> bool:
+        """At the end of the open file: goes on with the next one, if there is one. Whether it does."""
+        here = os.fstat(self._fd)
+        if here.st_size < self._offset:
+            # Cut, not renamed: whoever did that starts over.
+            self._offset, self._rest = 0, b""
+            return here.st_size > 0
+        if here.st_size > self._offset:
+            return True
+        for path in (self._rotated, self.source.path):
+            # Renamed twice since the last look: the one between is `.log.1` now.
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except OSError:
+                continue
+            there = os.fstat(fd)
+            older = path == self._rotated and there.st_mtime_ns < here.st_mtime_ns
+            if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino):
+                os.close(fd)
+                if path == self._rotated:
+                    continue
+                return False
+            if older:
+                os.close(fd)
+                continue
+            # Look once more: lines may have been written between the read and the rename.
+            if os.fstat(self._fd).st_size > self._offset:
+                os.close(fd)
+                return True
+            os.close(self._fd)
+            self._fd, self._offset = fd, 0
+            return True
+        return False
+
+    @property
+    def _rotated(self) -> Path:
+        return self.source.path.with_name(self.source.path.name + ".1")
+
+    def _ends_at(self) -> int:
+        """The size; of whole lines only, the end of the last one."""
+        size = os.fstat(self._fd).st_size
+        if not self._whole_lines:
+            return size
+        end = size
+        while end > 0 and size - end < LINE_MAX:
+            start = max(0, end - BLOCK)
+            newline = os.pread(self._fd, end - start, start).rfind(b"\n")
+            if newline >= 0:
+                return start + newline + 1
+            end = start
+        return end
+
+    def _raw_backwards(self) -> Iterator[bytes]:
+        yield from _lines_backwards(self._fd, self._start)
+        try:
+            fd = os.open(self._rotated, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return
+        try:
+            # Rotated since it was opened: then `.log.1` is the file that was just read.
+            if os.fstat(fd).st_ino != os.fstat(self._fd).st_ino:
+                yield from _lines_backwards(fd, os.fstat(fd).st_size)
+        finally:
+            os.close(fd)
+
+    def _split(self, block: bytes) -> list[LogLine]:
+        *whole, self._rest = (self._rest + block).split(b"\n")
+        if len(self._rest) > LINE_MAX:
+            whole.append(self._rest)
+            self._rest = b""
+        return [_parse(raw, self.source.replica) for raw in whole]
+
+
+def newest(files: Iterable[LogFile], tail: int, since: str) -> list[LogLine]:
+    """The last `tail` lines of all files together, none of them older than `since`, oldest first."""
+    found: list[LogLine] = []
+    if tail > 0:
+        for line in heapq.merge(*(file.backwards() for file in files), key=_at, reverse=True):
+            if line.at < since:
+                break
+            found.append(line)
+            if len(found) == tail:
+                break
+    found.reverse()
+    return found
+
+
+def by_time(lines: list[LogLine]) -> list[LogLine]:
+    """Sorted by time stamp; lines of one replica keep their order. One without a stamp stays behind its predecessor."""
+    keyed: list[tuple[str, LogLine]] = []
+    at = ""
+    for line in lines:
+        at = line.at or at
+        keyed.append((at, line))
+    return [line for _, line in sorted(keyed, key=lambda pair: pair[0])]
+
+
+def _at(line: LogLine) -> str:
+    return line.at
+
+
+def _lines_backwards(fd: int, end: int) -> Iterator[bytes]:
+    rest = b""
+    first = True
+    while end > 0:
+        start = max(0, end - BLOCK)
+        block = os.pread(fd, end - start, start) + rest
+        end = start
+        rest, *lines = block.split(b"\n")
+        if first and lines and not lines[-1]:
+            lines.pop()  # what stands after the last line's end is no line
+        first = first and not lines and not rest
+        yield from reversed(lines)
+        if len(rest) > LINE_MAX:
+            yield rest
+            rest = b""
+    if rest:
+        yield rest
+
+
+def _parse(raw: bytes, replica: str) -> LogLine:
+    if raw[27:28] == b" " and _STAMP.fullmatch(raw, 0, 27):
+        return LogLine(replica=replica, at=raw[:27].decode("ascii"), text=raw[28:].decode("utf-8", "replace"))
+    return LogLine(replica=replica, at="", text=raw.decode("utf-8", "replace"))

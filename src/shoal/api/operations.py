@@ -1,0 +1,191 @@
+"""Every operation of the API in one table: the routes and the OpenAPI document are both made from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from shoal.errors import ConflictError, NotFoundError, ShoalError, StoreError
+from shoal.model.app import App
+from shoal.model.status import AppStatus, Deployment, ExecContext, Explanation, LogLine, ServiceStatus
+from shoal.ports import JournalEntry
+
+JSON = "application/json"
+LINES = "application/x-ndjson"
+STREAM = "text/event-stream"
+PROBLEM = "application/problem+json"
+
+KIB = 1 << 10
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployRequest:
+    """The whole app, valid and with all references filled in, as `shoal up` sends it."""
+
+    app: App
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleRequest:
+    """How many replicas a service should have."""
+
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventList:
+    """Journal entries, oldest first."""
+
+    events: tuple[JournalEntry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nothing:
+    """An empty object: it was done, or is on its way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One query parameter or header; all of them are optional."""
+
+    name: str
+    kind: Literal["text", "number", "flag"]
+    """A flag is `0` or `1`."""
+    summary: str
+    default: str | int | None = None
+    least: int | None = None
+    most: int | None = None
+    where: Literal["query", "header"] = "query"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    id: str
+    """The `operationId`, and the name of its handler."""
+    method: Literal["GET", "POST"]
+    path: str
+    """With `{name}` for the service's name."""
+    summary: str
+    answers: Any
+    """The type of the answer's body, or of one line or one event of a stream. None: any JSON object."""
+    answer_media: tuple[str, ...] = (JSON,)
+    item: Any = None
+    """The type of one line or event, where a media type is a stream."""
+    status: int = 200
+    body: Any = None
+    """The type of the request's body."""
+    body_max: int = 64 * KIB
+    parameters: tuple[Parameter, ...] = ()
+    problems: tuple[type[ShoalError], ...] = ()
+    """Those that belong to the operation; any may answer `usage` and `error`."""
+
+
+_SUBJECT = Parameter(name="subject", kind="text", summary="A service (with its replicas), a replica, `app`, `proxy`.")
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(id="getApp", method="GET", path="/v1/app", summary="The state of everything.", answers=AppStatus),
+    Operation(
+        id="deploy",
+        method="POST",
+        path="/v1/deploy",
+        summary="Deploys the app: starts, replaces and stops what differs.",
+        body=DeployRequest,
+        body_max=8 * MIB,
+        answers=Deployment,
+        problems=(ConflictError, StoreError),
+    ),
+    Operation(
+        id="down",
+        method="POST",
+        path="/v1/down",
+        summary="Stops everything, the proxy last, and then the daemon.",
+        answers=Nothing,
+        status=202,
+    ),
+    Operation(
+        id="explain",
+        method="GET",
+        path="/v1/services/{name}",
+        summary="Why a service is as it is.",
+        answers=Explanation,
+        problems=(NotFoundError,),
+    ),
+    Operation(
+        id="scale",
+        method="POST",
+        path="/v1/services/{name}/scale",
+        summary="Sets how many replicas a service has.",
+        body=ScaleRequest,
+        answers=ServiceStatus,
+        problems=(NotFoundError, StoreError),
+    ),
+    Operation(
+        id="restart",
+        method="POST",
+        path="/v1/services/{name}/restart",
+        summary="Replaces a service's replicas, one by one, without losing a request.",
+        answers=ServiceStatus,
+        problems=(NotFoundError, StoreError),
+    ),
+    Operation(
+        id="logs",
+        method="GET",
+        path="/v1/services/{name}/logs",
+        summary="Log lines of a service's replicas, merged by time; `envoy`, `daemon` and `keeper` are names too. "
+        "Empty lines of the stream only keep it open.",
+        answers=LogLine,
+        answer_media=(LINES,),
+        item=LogLine,
+        parameters=(
+            Parameter(name="replica", kind="text", summary="One replica only: `cart-r3`, `r3` or `3`."),
+            Parameter(
+                name="tail",
+                kind="number",
+                summary="The newest lines to begin with.",
+                default=100,
+                least=0,
+                most=100_000,
+            ),
+            Parameter(name="since", kind="text", summary="None that is older than this time stamp of a line."),
+            Parameter(name="follow", kind="flag", summary="Whether to go on with new lines.", default=0),
+        ),
+        problems=(NotFoundError,),
+    ),
+    Operation(
+        id="execContext",
+        method="GET",
+        path="/v1/services/{name}/exec",
+        summary="What a command needs to run as if it were part of a service.",
+        answers=ExecContext,
+        problems=(NotFoundError,),
+    ),
+    Operation(
+        id="events",
+        method="GET",
+        path="/v1/events",
+        summary="The journal: as a list, or with `Accept: text/event-stream` as a stream without gap or duplicate, "
+        "whose ids are the entries' sequences.",
+        answers=EventList,
+        answer_media=(JSON, STREAM),
+        item=JournalEntry,
+        parameters=(
+            Parameter(
+                name="after", kind="number", summary="Entries with a greater sequence; -n: the last n.", default=0
+            ),
+            _SUBJECT,
+            Parameter(
+                name="limit", kind="number", summary="At most so many (list only).", default=1000, least=1, most=1000
+            ),
+            Parameter(
+                name="follow",
+                kind="flag",
+                summary="Whether to go on with new entries (stream only); 1 when left out.",
+            ),
+            Parameter(name="Last-Event-ID", kind="number", summary="Wins over `after` (stream only).", where="header"),
+        ),
+    ),
+    Operation(
+        id="openapi", method="GET", path="/v1/openapi.json", summary="This description, OpenAPI 3.1.", answers=None
+    ),
+)

@@ -1,0 +1,51 @@
+"""What the API needs of the daemon, as it sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from shoal.model.app import App
+from shoal.model.status import AppStatus, Deployment, ExecContext, Explanation, ServiceStatus
+from shoal.ports import JournalEntry, Store
+
+
+class CommandsLike(Protocol):
+    """`control.commands.Commands`. Raises NotFoundError, UsageError, ConflictError, StoreError."""
+
+    def status(self) -> AppStatus: ...
+
+    def explain(self, service: str) -> Explanation: ...
+
+    def exec_context(self, service: str) -> ExecContext: ...
+
+    async def deploy(self, app: App) -> Deployment: ...
+
+    async def scale(self, service: str, replicas: int) -> ServiceStatus: ...
+
+    async def restart(self, service: str) -> ServiceStatus: ...
+
+    async def down(self) -> None: ...
+
+
+class FeedLike(Protocol):
+    """`control.journal.Feed`: entries from now on. A listener that is too slow gets EngineError."""
+
+    def subscribe(self) -> AbstractAsyncContextManager[AsyncIterator[JournalEntry]]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plane:
+    """Handed to every handler."""
+
+    commands: CommandsLike
+    store: Store
+    feed: FeedLike
+    logs: Path
+    """The folder of all logs."""
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the server ends: streams end then, by themselves."""
