@@ -1,1 +1,176 @@
-"""The composition root: the only file that names every adapter."""
+"""The composition root: the only file that names every adapter.
+
+The keeper starts it (`python -m shoal.daemon STATE_FOLDER`), and starts it again when it dies: what it needs to go on
+is in the state folder and in what runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+# Envoy's stream only; gRPC's fork handlers would tax every start of a helper process.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+import uvloop
+
+import shoal
+from shoal.api.app import create_app
+from shoal.api.server import serve
+from shoal.control.commands import Commands
+from shoal.control.controller import Controller
+from shoal.control.inbox import Inbox
+from shoal.control.journal import Feed
+from shoal.control.routing import Routing
+from shoal.control.status import Identity
+from shoal.engines.local.engine import LocalEngine
+from shoal.engines.local.keeper.start import start_keeper
+from shoal.errors import ShoalError
+from shoal.mesh.compile import MeshOptions
+from shoal.model import event as ev
+from shoal.paths import StateFolder
+from shoal.store.lock import StateLock
+from shoal.store.sqlite import SqliteStore
+from shoal.xds import envoy
+from shoal.xds.server import XdsServer
+
+NETWORK = "network"
+"""The store's key for the second byte of the app's addresses."""
+
+
+class WallClock:
+    """`ports.Clock`: the wall's time when the process started plus what has passed since; steps of the wall's clock
+    would end back-offs too early or never."""
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def now(self) -> float:
+        return self._offset + time.monotonic()
+
+
+async def run(state: StateFolder) -> None:
+    """Until the app is down, or SIGTERM. What runs goes on after SIGTERM: only `shoal down` stops it."""
+    loop = asyncio.get_running_loop()
+    main = asyncio.current_task()
+    assert main is not None
+    loop.add_signal_handler(signal.SIGTERM, main.cancel)
+    loop.add_signal_handler(signal.SIGINT, main.cancel)
+    with StateLock(state.root / "daemon.lock"):
+        async with AsyncExitStack() as stack:
+            await _compose_and_run(state, stack)
+
+
+async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
+    clock, inbox, feed = WallClock(), Inbox(), Feed()
+    store = SqliteStore(state.database)
+    stack.callback(store.close)
+    network = int(store.get(NETWORK) or 77)
+    engine = await LocalEngine.connect(
+        state,
+        inbox=inbox,
+        clock=clock,
+        proxy_launch=lambda: _envoy_launch(state, network),
+        restart_keeper=lambda: asyncio.to_thread(start_keeper, state, daemon_argv(state)),
+    )
+    stack.push_async_callback(engine.close)
+    network = await engine.lease_network(prefer=network)
+    store.put(NETWORK, str(network))
+    sink = XdsServer(inbox, clock, state.xds_socket)
+    controller = Controller(
+        inbox=inbox,
+        store=store,
+        engine=engine,
+        sink=sink,
+        clock=clock,
+        routing=Routing(MeshOptions(mesh_socket=str(state.mesh_socket), ipv6=_has_ipv6())),
+        network=network,
+        feed=feed,
+    )
+    adopted = await controller.attach()
+    controller.note(ev.DaemonStarted(at=clock.now(), pid=os.getpid(), version=shoal.__version__, adopted=adopted))
+    commands = Commands(
+        controller,
+        store=store,
+        clock=clock,
+        identity=lambda: Identity(
+            folder=str(state.root.parent),
+            version=shoal.__version__,
+            pid=os.getpid(),
+            names=engine.names_mode,
+            names_reason=engine.names_reason,
+        ),
+        check_ports=engine.check_ports,
+        context=lambda desired, service: engine.exec_context(desired.app, controller.edges, service),
+    )
+    async with asyncio.TaskGroup() as tasks:
+        serving = [
+            tasks.create_task(sink.run(), name="xds"),
+            tasks.create_task(engine.run(), name="engine"),
+            tasks.create_task(serve(create_app(commands, store, feed, state.logs), state.api_socket), name="api"),
+        ]
+        await controller.run()
+        # Down: nothing of the app runs any more. The keeper goes once we are gone.
+        await engine.shutdown_keeper()
+        for task in serving:
+            task.cancel()
+    envoy.remove_shared_memory(network)
+    for left in (state.mesh_socket, state.envoy_admin_socket):
+        left.unlink(missing_ok=True)
+
+
+def _envoy_launch(state: StateFolder, network: int) -> tuple[list[str], dict[str, str]]:
+    """Envoy's argv and environment. The app's leased network byte is its `--base-id` too: one lease for both."""
+    binary = envoy.find_envoy()
+    text = envoy.bootstrap(
+        node="shoal",
+        cluster=state.root.parent.name,
+        admin_socket=state.envoy_admin_socket,
+        xds_socket=state.xds_socket,
+    )
+    state.envoy.mkdir(mode=0o700, exist_ok=True)
+    path = state.envoy / "bootstrap.json"
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+    # A killed Envoy leaves its sockets and its shared memory, and the next one would trip over them.
+    for left in (state.mesh_socket, state.envoy_admin_socket):
+        left.unlink(missing_ok=True)
+    envoy.remove_shared_memory(network)
+    return envoy.envoy_argv(binary, path, base_id=network), {"PATH": os.environ.get("PATH", "/usr/bin:/bin")}
+
+
+def _has_ipv6() -> bool:
+    """Whether [::1] can be bound."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def daemon_argv(state: StateFolder) -> list[str]:
+    return [sys.executable, "-m", "shoal.daemon", str(state.root)]
+
+
+def main() -> int:
+    state = StateFolder(Path(sys.argv[1]))
+    try:
+        uvloop.run(run(state))
+    except asyncio.CancelledError:
+        return 0  # SIGTERM
+    except ShoalError as error:
+        print(f"shoal daemon: {error}", file=sys.stderr)  # noqa: T201 - the keeper keeps it in daemon.log
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
