@@ -46,6 +46,7 @@ def ensure_plane(state: StateFolder, *, timeout_s: float = START_S_MAX) -> bool:
             deaths.add(daemon["pid"])
         late = time.monotonic() > deadline
         if late or len(deaths) >= DEATHS_MAX:
+            _give_up(state)
             what = f"did not answer within {timeout_s:g} s" if late else "ends as soon as it starts"
             raise EngineError(
                 f"Shoal's daemon {what}",
@@ -123,6 +124,13 @@ def entering(context: ExecContext, argv: Sequence[str]) -> list[str]:
         return list(argv)
     enter = Path(start.__file__).with_name("enter.py")
     return [sys.executable, "-I", "-S", str(enter), context.hosts, context.nsswitch or "-", "--", *argv]
+
+
+def _give_up(state: StateFolder) -> None:
+    """Ends a keeper that looks after nothing but a daemon that does not work."""
+    processes = _ask(state, "list").get("processes")
+    if processes is not None and not any(p["running"] and p["name"] != "daemon" for p in processes):
+        _ask(state, "shutdown")
 
 
 def _daemon(state: StateFolder) -> dict[str, Any] | None:

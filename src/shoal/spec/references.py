@@ -22,7 +22,8 @@ PARTS = ("url", "host", "port", "address")
 _TOKEN = re.compile(r"\$\$|\$PORT(?![A-Za-z0-9_])|\$\{([^}]*)(\}?)")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?\Z", re.DOTALL)
 _SERVICE_PART = re.compile(r"([^.\s:]+)\.([^.\s:]*)\Z")
-_KEPT = re.compile(r"\$\{(?:port|[a-z0-9-]+\.[a-z]+)\}")
+_KEPT = re.compile(r"\$PORT(?![A-Za-z0-9_])|\$\{(?:port|PORT|[a-z0-9-]+\.[a-z]+)\}")
+"""What the start of a replica fills in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def fill(text: str, scope: Scope) -> tuple[str, list[Flaw]]:
         token, offset = match.group(0), match.start()
         if token == "$$":
             if _KEPT.match(text, match.end() - 1):
-                flaws.append(Flaw(offset, "a literal ${port} or ${service.part} cannot be written"))
+                flaws.append(Flaw(offset, "a literal $PORT, ${port} or ${service.part} cannot be written"))
             return "$"
         if token == "$PORT":
             return _port(scope, offset, flaws) if scope.has_port else token
