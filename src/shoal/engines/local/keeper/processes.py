@@ -9,7 +9,16 @@ from collections.abc import Callable
 
 from . import child, linux
 from .logs import LogFile
-from .registry import Record, Registry, boot_id, children_of, session_members, start_ticks, valid_name
+from .registry import (
+    Record,
+    Registry,
+    boot_id,
+    children_of,
+    exit_code_of_stranger,
+    session_members,
+    start_ticks,
+    valid_name,
+)
 from .taps import Desk, Tap
 
 Emit = Callable[[str, Record], None]
@@ -26,7 +35,7 @@ class RequestError(Exception):
 class Process:
     """One we started or adopted; stays here, ended, until it is forgotten."""
 
-    __slots__ = ("leftovers", "own", "pidfd", "record", "tap")
+    __slots__ = ("own", "pidfd", "record", "tap")
 
     def __init__(self, record: Record, pidfd: int | None, tap: Tap | None, *, own: bool) -> None:
         self.record = record
@@ -34,8 +43,6 @@ class Process:
         self.tap = tap
         self.own = own
         """Our child: the kernel gives us its exit code and keeps its pid until we have it."""
-        self.leftovers = False
-        """It ended, and others of its session may live on."""
 
 
 class Processes:
@@ -139,7 +146,9 @@ class Processes:
         except OSError as error:
             self._desk.say(f"what {record.name} writes is lost: {error}")
         process = self.by_name[record.name] = Process(record, pidfd, tap, own=False)
-        if alive:
+        if alive and (code := exit_code_of_stranger(record, pidfd)) is not None:
+            self.ended(process, code)  # just now: its parent has not even reaped it
+        elif alive:
             self._desk.say(f"adopted {record.name}, pid {record.pid}")
         elif record.running:
             self._desk.say(f"{record.name}, pid {record.pid}, ended while no keeper watched")
@@ -216,8 +225,8 @@ class Processes:
         if not record.running:
             return
         record.running, record.exit_code, record.exited_at = False, exit_code, time.time()
-        process.leftovers = self._has_leftovers(record.pid)
-        if process.leftovers:
+        record.left_behind = self._has_leftovers(record.pid)
+        if record.left_behind:
             self._desk.say(f"{record.name} ended and left processes behind; they get SIGTERM")
             self._signal_leftovers(process, signal.SIGTERM)
         if process.tap is not None:
@@ -237,7 +246,7 @@ class Processes:
 
     def _signal_leftovers(self, process: Process, number: int) -> None:
         leader = process.record.pid
-        if process.leftovers and self._has_leftovers(leader):
+        if process.record.left_behind and self._has_leftovers(leader):
             try:
                 os.killpg(leader, number)
             except OSError:
@@ -247,7 +256,6 @@ class Processes:
     def _sweep(self, process: Process) -> None:
         """The next process of that name must not meet what the last one left."""
         self._signal_leftovers(process, signal.SIGKILL)
-        process.leftovers = False
 
     def signal_orphans(self, number: int) -> bool:
         """Signals what processes left behind, also what escaped their sessions. False: nothing did."""

@@ -6,6 +6,8 @@ import json
 import os
 import re
 
+from . import linux
+
 DAEMON = "daemon"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -18,7 +20,19 @@ def valid_name(name: str) -> bool:
 class Record:
     """One process, running or ended. Times are seconds of the epoch."""
 
-    __slots__ = ("boot", "exit_code", "exited_at", "log", "name", "pid", "running", "start", "started_at", "tag")
+    __slots__ = (
+        "boot",
+        "exit_code",
+        "exited_at",
+        "left_behind",
+        "log",
+        "name",
+        "pid",
+        "running",
+        "start",
+        "started_at",
+        "tag",
+    )
 
     def __init__(
         self,
@@ -33,6 +47,7 @@ class Record:
         running: bool = True,
         exit_code: int | None = None,
         exited_at: float | None = None,
+        left_behind: bool = False,
     ) -> None:
         self.name = name
         self.pid = pid
@@ -46,6 +61,8 @@ class Record:
         self.exit_code = exit_code
         """Negative: the signal that ended it. None: runs, or nobody saw it end."""
         self.exited_at = exited_at
+        self.left_behind = left_behind
+        """It ended, and others of its session lived on: a command that puts itself into the background does that."""
 
     def public(self) -> dict[str, object]:
         """As in the answer to `list`."""
@@ -138,6 +155,20 @@ def start_ticks(pid: int) -> int | None:
     """None: no such process."""
     fields = _stat(pid)
     return int(fields[19]) if fields else None
+
+
+def exit_code_of_stranger(record: Record, pidfd: int | None) -> int | None:
+    """How a process ended that is not our child: while its parent has not reaped it /proc tells, afterwards the pidfd.
+    None: it runs; or we came too late for the one, and the kernel is too old for the other."""
+    fields = _stat(record.pid)
+    if fields is not None and int(fields[19]) == record.start and fields[0] in "ZX":
+        try:
+            # To others than the owner and root, /proc says 0 whatever it was.
+            if os.geteuid() in (0, os.stat(f"/proc/{record.pid}").st_uid):
+                return os.waitstatus_to_exitcode(int(fields[49]))
+        except OSError:
+            pass  # reaped meanwhile
+    return None if pidfd is None else linux.exit_code_of(pidfd)
 
 
 def session_members(session: int) -> list[int]:

@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from . import linux, taps
+from . import taps
 from .clients import Client, ClientGoneError
 from .daemon import DaemonPolicy
 from .logs import OwnLog
 from .operations import Operations
 from .processes import Process, Processes, RequestError
-from .registry import DAEMON, Record, Registry
+from .registry import DAEMON, Record, Registry, exit_code_of_stranger
 
 CLIENTS_MAX = 64
 _SOCKET_CHECK_S = 5.0
@@ -132,11 +132,10 @@ class Server:
                     self._processes.drop(tap)
 
     def _adopted_ended(self, process: Process, _events: int) -> None:
-        """Not our child: who is its parent now reaps it, and only a new kernel tells us how it ended."""
         assert process.pidfd is not None
         self._handlers.pop(process.pidfd, None)
         self._epoll.unregister(process.pidfd)
-        self._processes.ended(process, linux.exit_code_of(process.pidfd))
+        self._processes.ended(process, exit_code_of_stranger(process.record, process.pidfd))
 
     def _start_daemon(self, now: float) -> None:
         try:
@@ -158,10 +157,9 @@ class Server:
         if event == "exited" and record.name == DAEMON:
             wait_s = self._daemon.ended(time.monotonic())
             self._log.say(f"the daemon ended ({_how(record)})" + (f", next start in {wait_s:g} s" if wait_s else ""))
-        message = {"event": event, "name": record.name, "pid": record.pid, "tag": record.tag}
-        message |= (
-            {"exit_code": record.exit_code, "at": record.exited_at} if event == "exited" else {"at": record.started_at}
-        )
+        message = {"event": event, "name": record.name, "pid": record.pid, "tag": record.tag, "at": record.started_at}
+        if event == "exited":
+            message |= {"exit_code": record.exit_code, "at": record.exited_at, "left_behind": record.left_behind}
         for fd, client in list(self._clients.items()):
             if client.attached:
                 try:

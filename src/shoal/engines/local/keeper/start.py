@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -98,7 +99,7 @@ def make_folders(state: StateFolder) -> None:
     ignore = state.root / ".gitignore"
     if not ignore.exists():
         try:
-            temporary = state.root / f".gitignore.{os.getpid()}.tmp"
+            temporary = state.root / f".gitignore.{os.getpid()}.{threading.get_ident()}.tmp"
             temporary.write_text("*\n")
             temporary.rename(ignore)
         except OSError as error:
