@@ -137,16 +137,18 @@ def _is_part_of(missing: str, module_name: str) -> bool:
 
 
 def _missing(name: str, folder: str) -> str:
+    package, _, last = name.rpartition(".")
+    place = os.path.join(folder, *package.split(".")) if package else folder
     try:
         here = sorted(
             entry.removesuffix(".py")
-            for entry in os.listdir(folder)
-            if entry.endswith(".py") or os.path.isdir(os.path.join(folder, entry))
+            for entry in os.listdir(place)
+            if entry.endswith(".py") or os.path.isdir(os.path.join(place, entry))
         )
-    except OSError as error:
-        return f"its folder cannot be read: {error}"
-    close = difflib.get_close_matches(name.split(".")[0], here, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    except OSError:
+        here = []
+    close = difflib.get_close_matches(last, here, n=1)
+    hint = f"; did you mean {f'{package}.{close[0]}' if package else close[0]}?" if close else ""
     return f"there is no module {name} in {folder}{hint}"
 
 
