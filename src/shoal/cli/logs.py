@@ -20,7 +20,13 @@ from shoal.cli.output import clean, emit_line, paint, say
 @click.argument("service")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
 @click.option(
-    "-n", "--tail", type=click.IntRange(min=0), default=100, show_default=True, help="Start so many lines back."
+    "-n",
+    "--tail",
+    type=click.IntRange(0, 100_000),
+    metavar="N",
+    default=100,
+    show_default=True,
+    help="Start so many lines back.",
 )
 @click.option("-r", "--replica", help="Only this one: its id, or its number as r2.")
 @click.option("-t", "--times", is_flag=True, help="Put the time (UTC) before each line.")

@@ -97,7 +97,7 @@ def _envoy_version(text: str) -> str:
 
 def _uv_version(text: str) -> str:
     """`uv 0.13.9 (x86_64-unknown-linux-gnu)` -> `0.13.9`."""
-    return (text.split() + ["", ""])[1]
+    return [*text.split(), "", ""][1]
 
 
 def _names(name: str) -> Finding:

@@ -12,6 +12,7 @@ from shoal.errors import NotReadyError
 from shoal.model.status import AppStatus, Health, ReplicaStatus, ServiceStatus
 
 TAIL_LINES = 20
+LONG_S = 3.0
 
 
 @dataclass(slots=True)
@@ -22,23 +23,28 @@ class Progress:
     _width: int = 0
 
     def changes(self, status: AppStatus, elapsed_s: float) -> list[str]:
-        """`cart-service  r1 ready  (1.2 s)` for each replica whose state is another one than before."""
+        """`cart-service  r1 ready  (1.2 s)` for each replica whose state is another one than before. What every start
+        goes through is only told when it takes long."""
         lines = []
         self._width = max([self._width, *(len(service.name) for service in status.services)])
         for service in status.services:
+            name = service.name.ljust(self._width)
+            if service.health is Health.WAITING and elapsed_s >= LONG_S and self._is_new(service.name, service.reason):
+                lines.append(f"{name}  {clean(service.reason)}  ({elapsed_s:.1f} s)")
             for replica in service.replicas:
                 # A reason may count down; only another wording is a change.
                 words = re.sub(r"\d+(\.\d+)?", "#", replica.reason) if replica.state == "starting" else ""
-                now = (replica.state, replica.attempt, words)
-                if self._seen.get(replica.id) != now:
-                    self._seen[replica.id] = now
+                usual = words.startswith(("starts", "not ready yet")) and elapsed_s < LONG_S
+                if not usual and self._is_new(replica.id, replica.state, replica.attempt, words):
                     short = replica.id.removeprefix(f"{service.name}-")
                     what = "ready" if replica.state == "ready" else f"{replica.state}: {clean(replica.reason)}"
-                    lines.append(f"{service.name.ljust(self._width)}  {short} {what}  ({elapsed_s:.1f} s)")
-            if service.health is Health.WAITING and self._seen.get(service.name) != (service.reason,):
-                self._seen[service.name] = (service.reason,)
-                lines.append(f"{service.name.ljust(self._width)}  {clean(service.reason)}")
+                    lines.append(f"{name}  {short} {what}  ({elapsed_s:.1f} s)")
         return lines
+
+    def _is_new(self, key: str, *state: object) -> bool:
+        known = self._seen.get(key)
+        self._seen[key] = state
+        return known != state
 
 
 def is_up(status: AppStatus, generation: int) -> bool:

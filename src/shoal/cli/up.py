@@ -47,7 +47,9 @@ _GOING_DOWN_S_MAX = 60.0
 )
 @click.argument("target", required=False, metavar="[MODULE:ATTRIBUTE]")
 @click.option("-d", "--detach", is_flag=True, help="Return when it is ready; it runs on.")
-@click.option("--port", type=click.IntRange(1, 65535), help="With MODULE:ATTRIBUTE: its port. Default: 8080.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), metavar="PORT", help="With MODULE:ATTRIBUTE: its port. Default: 8080."
+)
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
