@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shoal.engines.local import endings, names, stopping, tags, taken
+from shoal.engines.local.keeper import unparented
 from shoal.engines.local.keeper_client import KeeperError
 from shoal.engines.local.keeper_link import KeeperLink, Listing
 from shoal.engines.local.launching import Launcher, Prepared
@@ -248,7 +249,7 @@ class LocalEngine:
             await self._link.call(
                 "spawn",
                 name=PROXY,
-                argv=list(argv),
+                argv=[sys.executable, "-I", "-S", unparented.__file__, *argv],
                 env=env,
                 cwd=str(self._state.root),
                 log=str(self._proxy_log),
