@@ -1,6 +1,6 @@
 """`python -I -S unparented.py PROGRAM ARGS...`: becomes a program that cannot ask to die with its parent.
 
-Envoy with hot restart calls prctl(PR_SET_PDEATHSIG, SIGTERM), so the keeper's death would end it, and every request with
+Envoy with hot restart calls prctl(PR_SET_PDEATHSIG, SIGTERM): the keeper's death would end it, and every request with
 it. A seccomp filter answers that one call with success and does nothing; all others pass.
 """
 
