@@ -300,3 +300,8 @@ def test_a_wrong_parameter_is_a_problem_with_its_name(plane: Plane, query: str, 
     problem = problem_of(asked(plane.app, "GET", f"/v1/events?{query}"), UsageError)
     assert words in problem["detail"]
     assert problem["way_out"]
+
+
+def test_an_unknown_parameter_is_a_problem_everywhere(plane: Plane) -> None:
+    problem = problem_of(asked(plane.app, "GET", "/v1/app?verbose=1"), UsageError)
+    assert (problem["detail"], problem["way_out"]) == ("/v1/app has no parameter 'verbose'", "leave it out")

@@ -16,6 +16,7 @@ from shoal.api.handlers import HANDLERS, Handler
 from shoal.api.operations import OPERATIONS, Operation
 from shoal.api.plane import CommandsLike, FeedLike, Plane
 from shoal.api.problems import MethodError, problem
+from shoal.api.requests import Call
 from shoal.errors import NotFoundError, ShoalError, UsageError
 from shoal.ports import Store
 
@@ -42,7 +43,7 @@ def create_app(commands: CommandsLike, store: Store, feed: FeedLike, logs_folder
 def _endpoint(plane: Plane, operation: Operation, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         try:
-            return await handler(plane, operation, request)
+            return await handler(plane, Call(operation, request))
         except ShoalError as error:
             return problem(error)
         except ClientDisconnect:

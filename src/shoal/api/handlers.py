@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 
 from pydantic_core import PydanticSerializationError
-from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Send
 
@@ -17,54 +16,53 @@ from shoal.api.events import entries
 from shoal.api.log_files import OWN, sources
 from shoal.api.logs import log_lines
 from shoal.api.openapi import document
-from shoal.api.operations import JSON, LINES, STREAM, DeployRequest, EventList, Nothing, Operation, ScaleRequest
+from shoal.api.operations import JSON, LINES, STREAM, DeployRequest, EventList, Nothing, ScaleRequest
 from shoal.api.plane import Plane
 from shoal.api.problems import problem
-from shoal.api.requests import Query, read_body
+from shoal.api.requests import Call
 from shoal.errors import ShoalError, UsageError
 from shoal.spec import wire
 
-Handler = Callable[[Plane, Operation, Request], Awaitable[Response]]
+Handler = Callable[[Plane, Call], Awaitable[Response]]
 
 
-async def _get_app(plane: Plane, operation: Operation, request: Request) -> Response:
-    return _answer(operation, plane.commands.status())
+async def _get_app(plane: Plane, call: Call) -> Response:
+    return _answer(call, plane.commands.status())
 
 
-async def _deploy(plane: Plane, operation: Operation, request: Request) -> Response:
-    app = (await read_body(request, DeployRequest, operation.body_max)).app
+async def _deploy(plane: Plane, call: Call) -> Response:
+    app = (await call.body(DeployRequest)).app
     admit(app)
-    return _answer(operation, await plane.commands.deploy(app))
+    return _answer(call, await plane.commands.deploy(app))
 
 
-async def _down(plane: Plane, operation: Operation, request: Request) -> Response:
+async def _down(plane: Plane, call: Call) -> Response:
     await plane.commands.down()
-    return _answer(operation, Nothing())
+    return _answer(call, Nothing())
 
 
-async def _explain(plane: Plane, operation: Operation, request: Request) -> Response:
-    return _answer(operation, plane.commands.explain(request.path_params["name"]))
+async def _explain(plane: Plane, call: Call) -> Response:
+    return _answer(call, plane.commands.explain(call.name))
 
 
-async def _scale(plane: Plane, operation: Operation, request: Request) -> Response:
-    wanted = await read_body(request, ScaleRequest, operation.body_max)
-    return _answer(operation, await plane.commands.scale(request.path_params["name"], wanted.replicas))
+async def _scale(plane: Plane, call: Call) -> Response:
+    wanted = await call.body(ScaleRequest)
+    return _answer(call, await plane.commands.scale(call.name, wanted.replicas))
 
 
-async def _restart(plane: Plane, operation: Operation, request: Request) -> Response:
-    return _answer(operation, await plane.commands.restart(request.path_params["name"]))
+async def _restart(plane: Plane, call: Call) -> Response:
+    return _answer(call, await plane.commands.restart(call.name))
 
 
-async def _exec_context(plane: Plane, operation: Operation, request: Request) -> Response:
-    return _answer(operation, plane.commands.exec_context(request.path_params["name"]))
+async def _exec_context(plane: Plane, call: Call) -> Response:
+    return _answer(call, plane.commands.exec_context(call.name))
 
 
-async def _logs(plane: Plane, operation: Operation, request: Request) -> Response:
-    query = Query(operation, request)
-    name: str = request.path_params["name"]
+async def _logs(plane: Plane, call: Call) -> Response:
+    name = call.name
     if name not in OWN:
         plane.commands.explain(name)  # NotFoundError, with what it may have meant
-    replica, tail = query.text("replica"), query.number("tail")
+    replica, tail = call.query.text("replica"), call.query.number("tail")
     assert tail is not None
     sources(plane.logs, name, replica)  # UsageError, while it can still be the answer
     batches = log_lines(
@@ -72,8 +70,8 @@ async def _logs(plane: Plane, operation: Operation, request: Request) -> Respons
         name,
         replica,
         tail=tail,
-        since=query.text("since") or "",
-        follow=bool(query.flag("follow")),
+        since=call.query.text("since") or "",
+        follow=bool(call.query.flag("follow")),
         closing=plane.closing,
     )
 
@@ -85,21 +83,20 @@ async def _logs(plane: Plane, operation: Operation, request: Request) -> Respons
     return _Stream(body(), LINES)
 
 
-async def _events(plane: Plane, operation: Operation, request: Request) -> Response:
-    query = Query(operation, request)
+async def _events(plane: Plane, call: Call) -> Response:
     after, limit, subject, follow = (
-        query.number("after"),
-        query.number("limit"),
-        query.text("subject"),
-        query.flag("follow"),
+        call.query.number("after"),
+        call.query.number("limit"),
+        call.query.text("subject"),
+        call.query.flag("follow"),
     )
     assert after is not None and limit is not None
-    if STREAM not in request.headers.get("accept", ""):
+    if STREAM not in call.request.headers.get("accept", ""):
         if follow:
             raise UsageError("a list cannot be followed", way_out=f"ask with 'Accept: {STREAM}'")
         found = plane.store.journal(after=after, limit=limit, subject=subject)
-        return _answer(operation, EventList(events=tuple(found)))
-    last_seen = query.number("Last-Event-ID")
+        return _answer(call, EventList(events=tuple(found)))
+    last_seen = call.query.number("Last-Event-ID")
     batches = entries(
         plane.store,
         plane.feed,
@@ -121,7 +118,7 @@ async def _events(plane: Plane, operation: Operation, request: Request) -> Respo
     return _Stream(body(), STREAM)
 
 
-async def _openapi(plane: Plane, operation: Operation, request: Request) -> Response:
+async def _openapi(plane: Plane, call: Call) -> Response:
     return Response(json.dumps(document()).encode(), media_type=JSON)
 
 
@@ -140,8 +137,8 @@ HANDLERS: Mapping[str, Handler] = {
 """By operation id."""
 
 
-def _answer(operation: Operation, value: object) -> Response:
-    return Response(_json(value), status_code=operation.status, media_type=JSON)
+def _answer(call: Call, value: object) -> Response:
+    return Response(_json(value), status_code=call.operation.status, media_type=JSON)
 
 
 def _json(value: object) -> bytes:

@@ -102,7 +102,7 @@ class LogFile:
         return lines, self._follow_rotation()
 
     def _follow_rotation(self) -> bool:
-        """At the end of the open file: goes on with the next one, if there is one. Whether it does."""
+        """At the end of the open file: goes on with the next one, if any. Whether there may be more to read."""
         here = os.fstat(self._fd)
         if here.st_size < self._offset:
             # Cut, not renamed: whoever did that starts over.
@@ -110,30 +110,30 @@ class LogFile:
             return here.st_size > 0
         if here.st_size > self._offset:
             return True
-        for path in (self._rotated, self.source.path):
-            # Renamed twice since the last look: the one between is `.log.1` now.
-            try:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            except OSError:
-                continue
-            there = os.fstat(fd)
-            older = path == self._rotated and there.st_mtime_ns < here.st_mtime_ns
-            if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino):
-                os.close(fd)
-                if path == self._rotated:
-                    continue
-                return False
-            if older:
-                os.close(fd)
-                continue
-            # Look once more: lines may have been written between the read and the rename.
-            if os.fstat(self._fd).st_size > self._offset:
-                os.close(fd)
-                return True
+        following = self._following(here)
+        if following is None:
+            return False
+        if os.fstat(self._fd).st_size > self._offset:
+            # Written between the last read and the rename.
+            os.close(following)
+        else:
             os.close(self._fd)
-            self._fd, self._offset = fd, 0
-            return True
-        return False
+            self._fd, self._offset = following, 0
+        return True
+
+    def _following(self, here: os.stat_result) -> int | None:
+        """The file that was begun after this one, opened; None while this one is the newest."""
+        newest = _opened(self.source.path)
+        if newest is None or os.path.sameopenfile(newest, self._fd):
+            _closed(newest)
+            return None
+        between = _opened(self._rotated)
+        if between is None or os.path.sameopenfile(between, self._fd) or os.fstat(between).st_mtime < here.st_mtime:
+            _closed(between)
+            return newest
+        # Renamed twice since the last look: this one is gone, and `.log.1` came after it.
+        _closed(newest)
+        return between
 
     @property
     def _rotated(self) -> Path:
@@ -155,16 +155,13 @@ class LogFile:
 
     def _raw_backwards(self) -> Iterator[bytes]:
         yield from _lines_backwards(self._fd, self._start)
-        try:
-            fd = os.open(self._rotated, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
-            return
+        fd = _opened(self._rotated)
         try:
             # Rotated since it was opened: then `.log.1` is the file that was just read.
-            if os.fstat(fd).st_ino != os.fstat(self._fd).st_ino:
+            if fd is not None and not os.path.sameopenfile(fd, self._fd):
                 yield from _lines_backwards(fd, os.fstat(fd).st_size)
         finally:
-            os.close(fd)
+            _closed(fd)
 
     def _split(self, block: bytes) -> list[LogLine]:
         *whole, self._rest = (self._rest + block).split(b"\n")
@@ -200,6 +197,18 @@ def by_time(lines: list[LogLine]) -> list[LogLine]:
 
 def _at(line: LogLine) -> str:
     return line.at
+
+
+def _opened(path: Path) -> int | None:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None  # not there, or not ours to read
+
+
+def _closed(fd: int | None) -> None:
+    if fd is not None:
+        os.close(fd)
 
 
 def _lines_backwards(fd: int, end: int) -> Iterator[bytes]:

@@ -19,6 +19,25 @@ NUMBER_MAX = 2**53
 """What every JSON reader takes exactly, and SQLite too."""
 
 
+class Call:
+    """One request to an operation. Making it raises UsageError for an unknown parameter."""
+
+    def __init__(self, operation: Operation, request: Request) -> None:
+        self.operation = operation
+        self.request = request
+        self.query = Query(operation, request)
+
+    @property
+    def name(self) -> str:
+        """The `{name}` of the path."""
+        name: str = self.request.path_params["name"]
+        return name
+
+    async def body(self, kind: type[T]) -> T:
+        """As `read_body`."""
+        return await read_body(self.request, kind, self.operation.body_max)
+
+
 async def read_body(request: Request, kind: type[T], limit: int) -> T:
     """Raises UsageError: no JSON, of another shape, with a field that this daemon does not know; TooLargeError."""
     chunks: list[bytes] = []
