@@ -71,7 +71,7 @@ def kernel_range() -> tuple[int, int]:
 def lease_range(kernel: tuple[int, int]) -> range:
     """FIRST to just below the kernel's range; where that leaves too little, below FIRST, then above the kernel's."""
     first, last = kernel
-    for start, stop in ((FIRST, first), (10_000, min(FIRST, first)), (last + 1, 65_536)):
+    for start, stop in ((FIRST, first), (10_000, min(FIRST, first)), (max(last + 1, 10_000), 65_536)):
         if stop - start >= WIDTH_MIN:
             return range(start, stop)
     return range(FIRST, 32_768)  # the kernel has it all; is_free decides

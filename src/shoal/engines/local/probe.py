@@ -47,6 +47,8 @@ async def probe(target: Target, *, timeout_s: float = TIMEOUT_S) -> Result:
         return Result(False, "connection refused")
     except FileNotFoundError:
         return Result(False, "does not listen yet")
+    except (ConnectionResetError, BrokenPipeError):
+        return judge(b"", target.health)
     except OSError as error:
         return Result(False, (error.strerror or str(error) or type(error).__name__).lower())
 
