@@ -82,7 +82,7 @@ def test_a_service_that_raises_on_import_shows_the_file_and_the_end_of_the_trace
     [
         ("nosuch:app", "", "nosuch"),
         ("empty:app", "x = 1\n", "app"),
-        ("empty:app", "app = 1\n", "ASGI"),
+        ("empty:app", "app = 1\n", "cannot serve empty:app"),
         ("empty:app", "import nosuchpackage\napp = 1\n", "nosuchpackage"),
     ],
 )
