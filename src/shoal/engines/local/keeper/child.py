@@ -169,11 +169,9 @@ def become(argv: list[str], env: Mapping[str, str]) -> NoReturn:
     for place in places:
         try:
             os.execve(place, argv, env)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            if os.path.exists(place):
+        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+            if os.path.exists(place):  # else the folder itself is missing, or closed to us
                 refused = refused or error
-        except PermissionError as error:
-            refused = refused or error
         except OSError as error:
             raise ExecError(_why(place, error)) from error
     if refused is not None:
