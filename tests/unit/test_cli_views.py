@@ -243,7 +243,7 @@ def test_what_every_start_goes_through_is_told_only_when_it_takes_long() -> None
     progress = Progress()
     starting = service("web", replica("web", 1, "starting", reason="not ready yet: HTTP 503"), health=Health.STARTING)
     assert progress.changes(app(starting), 1.0) == []
-    assert progress.changes(app(starting), 3.5) == ["web  r1 starting: not ready yet: HTTP 503  (3.5 s)"]
+    assert progress.changes(app(starting), 4.0) == ["web  r1 starting: not ready yet: HTTP 503  (4.0 s)"]
 
 
 def test_a_service_that_waits_says_for_what_once() -> None:

@@ -16,6 +16,7 @@ class Display:
 
     def __init__(self) -> None:
         self._live = Live(console=Console(highlight=False, soft_wrap=True), auto_refresh=False, transient=True)
+        self._shown: list[str] = []
 
     def __enter__(self) -> Display:
         self._live.__enter__()
@@ -27,6 +28,9 @@ class Display:
         self._live.__exit__(kind, error, trace)
 
     def show(self, lines: Sequence[str]) -> None:
+        if list(lines) == self._shown:
+            return
+        self._shown = list(lines)
         text = Text.from_ansi("\n".join(lines))
         text.no_wrap, text.overflow = True, "ellipsis"
         self._live.update(text, refresh=True)

@@ -20,7 +20,6 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 import click
 
@@ -65,6 +64,8 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
             near = get_close_matches(args[0], COMMANDS, n=1)
             hint = f"did you mean 'shoal {near[0]}'?" if near else "`shoal --help` lists them all"
             raise UsageError(f"there is no command '{clean(args[0])}'", way_out=hint)
@@ -91,6 +92,8 @@ def cli() -> None:
 
 
 def main() -> None:
+    if "_SHOAL_COMPLETE" in os.environ:
+        cli.main(prog_name="shoal")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -99,9 +102,13 @@ def run(arguments: Sequence[str]) -> int:
     own = list(arguments)[: arguments.index("--")] if "--" in arguments else list(arguments)
     as_json = "--json" in own
     try:
-        result = cli.main(list(arguments), prog_name="shoal", standalone_mode=False)
+        # Not `cli.main`, which has its own mind about interrupts and broken pipes.
+        with cli.make_context("shoal", list(arguments)) as context:
+            result = cli.invoke(context)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as end:
+        return end.exit_code
     except ShoalError as error:
         return _fail(error, as_json)
     except click.exceptions.NoArgsIsHelpError as error:

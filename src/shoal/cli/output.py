@@ -15,21 +15,10 @@ from dataclasses import asdict, is_dataclass
 from typing import IO
 
 from shoal.errors import ShoalError
-from shoal.model.status import Health
 
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
-
-HEALTH_COLOURS = {
-    Health.READY: "green",
-    Health.FAILING: "red",
-    Health.DEGRADED: "yellow",
-    Health.WAITING: "yellow",
-    Health.STARTING: "yellow",
-    Health.STOPPING: "dim",
-    Health.STOPPED: "dim",
-}
 
 
 def clean(text: str) -> str:

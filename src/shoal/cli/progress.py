@@ -20,6 +20,7 @@ class Progress:
     """Turns one status after the other into lines, each change once."""
 
     _seen: dict[str, tuple[object, ...]] = field(default_factory=dict)
+    _since: dict[str, float] = field(default_factory=dict)
     _width: int = 0
 
     def changes(self, status: AppStatus, elapsed_s: float) -> list[str]:
@@ -29,17 +30,24 @@ class Progress:
         self._width = max([self._width, *(len(service.name) for service in status.services)])
         for service in status.services:
             name = service.name.ljust(self._width)
-            if service.health is Health.WAITING and elapsed_s >= LONG_S and self._is_new(service.name, service.reason):
+            waits = service.health is Health.WAITING and self._is_long(service.name, elapsed_s)
+            if waits and self._is_new(service.name, service.reason):
                 lines.append(f"{name}  {clean(service.reason)}  ({elapsed_s:.1f} s)")
             for replica in service.replicas:
                 # A reason may count down; only another wording is a change.
                 words = re.sub(r"\d+(\.\d+)?", "#", replica.reason) if replica.state == "starting" else ""
-                usual = words.startswith(("starts", "not ready yet")) and elapsed_s < LONG_S
-                if not usual and self._is_new(replica.id, replica.state, replica.attempt, words):
+                usual = words.startswith(("starts", "not ready yet"))
+                if usual and not self._is_long(f"{replica.id}/{replica.attempt}", elapsed_s):
+                    continue
+                if self._is_new(replica.id, replica.state, replica.attempt, words):
                     short = replica.id.removeprefix(f"{service.name}-")
                     what = "ready" if replica.state == "ready" else f"{replica.state}: {clean(replica.reason)}"
                     lines.append(f"{name}  {short} {what}  ({elapsed_s:.1f} s)")
         return lines
+
+    def _is_long(self, key: str, elapsed_s: float) -> bool:
+        """Whether it has been so for a while."""
+        return elapsed_s - self._since.setdefault(key, elapsed_s) >= LONG_S
 
     def _is_new(self, key: str, *state: object) -> bool:
         known = self._seen.get(key)

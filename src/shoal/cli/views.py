@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from shoal import __version__
-from shoal.cli.output import HEALTH_COLOURS, age, clean, count, paint, table
+from shoal.cli.output import age, clean, count, paint, table
 from shoal.model.status import AppStatus, Explanation, Health, ReplicaStatus, ServiceStatus
 
 if TYPE_CHECKING:
@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 
 SERVICES = ("SERVICE", "REVISION", "READY", "STATE", "ADDRESS")
 REPLICAS = ("REPLICA", "PID", "AGE", "RESTARTS", "STATE", "REASON")
+HEALTH_COLOURS = {
+    Health.READY: "green",
+    Health.FAILING: "red",
+    Health.DEGRADED: "yellow",
+    Health.WAITING: "yellow",
+    Health.STARTING: "yellow",
+    Health.STOPPING: "dim",
+    Health.STOPPED: "dim",
+}
 _COLOURS = {str(health): colour for health, colour in HEALTH_COLOURS.items()}
 _REPLICA_COLOURS = {"ready": "green", "unready": "yellow", "starting": "yellow", "backing-off": "red"}
 
