@@ -70,11 +70,11 @@ def command(
             content = answer.read()
         finally:
             connection.close()
+    except (http.client.InvalidURL, ValueError) as error:
+        raise UsageError(f"this is no request: {clean(str(error))}") from None
     except (OSError, http.client.HTTPException) as error:
         why = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
         raise EngineError(f"{service} gave no answer: {clean(why)}", way_out=f"shoal explain {service}") from None
-    except ValueError as error:
-        raise UsageError(f"this is no request: {clean(str(error))}") from None
     if as_json:
         pairs = [[name.lower(), value] for name, value in answer.getheaders()]
         emit({"status": answer.status, "headers": pairs, "body": content.decode("utf-8", "replace")})

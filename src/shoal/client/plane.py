@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import socket
 import sys
 import time
@@ -131,6 +132,7 @@ def _give_up(state: StateFolder) -> None:
     processes = _ask(state, "list").get("processes")
     if processes is not None and not any(p["running"] and p["name"] != "daemon" for p in processes):
         _ask(state, "shutdown")
+        _ask(state, "signal", name="daemon", signal=int(signal.SIGTERM), group=True)
 
 
 def _daemon(state: StateFolder) -> dict[str, Any] | None:
@@ -139,13 +141,13 @@ def _daemon(state: StateFolder) -> dict[str, Any] | None:
     return next((process for process in processes if process["name"] == "daemon"), None)
 
 
-def _ask(state: StateFolder, op: str) -> dict[str, Any]:
+def _ask(state: StateFolder, op: str, **fields: object) -> dict[str, Any]:
     """The keeper's answer; empty when there is none."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(2.0)
         try:
             connection.connect(os.fspath(state.keeper_socket))
-            connection.sendall(json.dumps({"id": 1, "op": op}).encode() + b"\n")
+            connection.sendall(json.dumps({"id": 1, "op": op, **fields}).encode() + b"\n")
             with connection.makefile("rb") as lines:
                 answer: dict[str, Any] = json.loads(lines.readline(1 << 24))
         except (OSError, ValueError):
