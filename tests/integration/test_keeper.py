@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -281,6 +282,8 @@ def test_nothing_runs_any_more_after_shutdown(tmp_path: Path) -> None:
             assert caught.value.reason == "shutting-down"
             keeper = await box.pid()
             assert alive(escaped)
+            with socket.socket(socket.AF_UNIX) as killed_daemons:
+                killed_daemons.bind(str(box.state.api_socket))
             await box.client.call("signal", name="web", signal=15)
             await until(lambda: not alive(keeper) and not alive(escaped), "keeper or orphan live")
             assert sorted(os.listdir(box.state.root)) == [".gitignore", "keeper.lock", "logs"]

@@ -144,6 +144,37 @@ def test_an_adopted_process_can_be_signalled_and_its_end_is_seen(tmp_path: Path)
     asyncio.run(main())
 
 
+def test_what_an_adopted_leader_leaves_behind_ends_with_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with keeper_box(tmp_path) as box:
+            leader = await box.spawn("leader", "bash", "-c", "sleep 100 & echo $!; trap '' TERM; wait")
+            (worker,) = (int(line) for line in await box.lines_until("leader", lambda lines: bool(lines)))
+            await box.kill_keeper()
+            await box.start()
+            await box.client.call("signal", name="leader", signal=9)
+            assert await box.exited("leader", pid=leader) == -9
+            assert (await box.event("exited", "leader"))["left_behind"] is True
+            await until(lambda: not alive(worker), "the worker lives")
+
+    asyncio.run(main())
+
+
+def test_a_stopped_keeper_is_told_from_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shoal.engines.local.keeper.start.START_S_MAX", 1.0)
+
+    async def main() -> None:
+        async with keeper_box(tmp_path) as box:
+            keeper = await box.pid()
+            os.kill(keeper, signal.SIGSTOP)
+            try:
+                with pytest.raises(ConflictError, match=f"does not answer .* pid {keeper} is the keeper of"):
+                    await asyncio.to_thread(start_keeper, box.state, [])
+            finally:
+                os.kill(keeper, signal.SIGCONT)
+
+    asyncio.run(main())
+
+
 def test_another_process_with_the_pid_of_ours_is_left_alone(tmp_path: Path) -> None:
     async def main() -> None:
         async with keeper_box(tmp_path) as box:

@@ -218,7 +218,7 @@ def test_a_keeper_without_rights_gives_names_too(shared: Path) -> None:
         asyncio.run(main())
     finally:
         call(op="shutdown")
-        asyncio.run(until(lambda: not run.exists()))
+        asyncio.run(until(lambda: not (run / "keeper.sock").exists()))
     assert not (root / "processes").exists()
 
 

@@ -225,7 +225,7 @@ class Processes:
         if not record.running:
             return
         record.running, record.exit_code, record.exited_at = False, exit_code, time.time()
-        record.left_behind = self._has_leftovers(record.pid)
+        record.left_behind = self._has_leftovers(record)
         if record.left_behind:
             self._desk.say(f"{record.name} ended and left processes behind; they get SIGTERM")
             self._signal_leftovers(process, signal.SIGTERM)
@@ -234,24 +234,26 @@ class Processes:
         self._save(record)
         self._emit("exited", record)
 
-    def _has_leftovers(self, leader: int) -> bool:
-        """While a group has members, no process can get its number as pid; so a process of that number is a new one."""
-        if start_ticks(leader) is not None:
-            return False
-        try:
-            os.killpg(leader, 0)
-            return True
-        except OSError:
-            return False
+    def _has_leftovers(self, leader: Record) -> bool:
+        """Whether others of an ended leader's session live. While there are any, no new process gets its number."""
+        start = start_ticks(leader.pid)
+        if start is None:
+            try:
+                os.killpg(leader.pid, 0)
+                return True
+            except OSError:
+                return False
+        # Not reaped yet by a parent who is not us: its group is there with or without others. Else a new process.
+        return start == leader.start and bool(session_members(leader.pid))
 
     def _signal_leftovers(self, process: Process, number: int) -> None:
-        leader = process.record.pid
-        if process.record.left_behind and self._has_leftovers(leader):
+        leader = process.record
+        if leader.left_behind and self._has_leftovers(leader):
             try:
-                os.killpg(leader, number)
+                os.killpg(leader.pid, number)
             except OSError:
                 pass
-            self._signal_session(leader, number)
+            self._signal_session(leader.pid, number)
 
     def _sweep(self, process: Process) -> None:
         """The next process of that name must not meet what the last one left."""

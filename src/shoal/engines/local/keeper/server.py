@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import socket
+import stat
 import time
 from collections.abc import Callable
 from functools import partial
@@ -238,7 +239,7 @@ class Server:
             try:
                 os.unlink(self._path)
                 if self._shutting_down:
-                    os.rmdir(os.path.dirname(self._path))
+                    _remove_sockets(os.path.dirname(self._path))
             except OSError:
                 pass
         self._handlers.pop(self._listener.fileno(), None)
@@ -329,6 +330,15 @@ def _file_id(path: str) -> tuple[int, int]:
     except OSError:
         return (0, 0)
     return (status.st_dev, status.st_ino)
+
+
+def _remove_sockets(folder: str) -> None:
+    """Also those whose owners were killed and could not tidy up. OSError: something else is in the folder."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
+                os.unlink(entry.path)
+    os.rmdir(folder)
 
 
 def _discard(fd: int, _events: int) -> None:
