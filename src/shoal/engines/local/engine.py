@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -245,6 +246,8 @@ class LocalEngine:
             return
         try:
             argv, env = self._proxy_launch()
+            if not os.access(argv[0], os.X_OK):
+                raise EngineError(f"{argv[0]} is not there, or no program", way_out="name one in SHOAL_ENVOY")
             self._proxy_started_at = self._clock.now()
             await self._link.call(
                 "spawn",
