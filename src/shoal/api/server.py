@@ -14,8 +14,10 @@ from starlette.applications import Starlette
 from shoal.errors import StoreError
 
 CONNECTIONS_MAX = 500
-GRACE_S = 2
-"""How long answers may take to end once the server ends."""
+GRACE_S = 2.0
+"""How long answers may take to end once the server ends; then their connections are cut."""
+
+TICK_S = 0.02
 
 
 async def serve(app: Starlette, socket_path: Path, *, ready: asyncio.Event | None = None) -> None:
@@ -34,7 +36,6 @@ async def serve(app: Starlette, socket_path: Path, *, ready: asyncio.Event | Non
         date_header=False,
         proxy_headers=False,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=GRACE_S,
         limit_concurrency=CONNECTIONS_MAX,
     )
     with _listening(socket_path) as listener:
@@ -51,7 +52,7 @@ async def serve(app: Starlette, socket_path: Path, *, ready: asyncio.Event | Non
 
 
 class _Server(uvicorn.Server):
-    """Without signal handlers, which are the daemon's, and without waking up ten times a second."""
+    """Without signal handlers, which are the daemon's; without waking up ten times a second; ends in bounded time."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -61,9 +62,23 @@ class _Server(uvicorn.Server):
         await self.stop.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().shutdown(sockets)
-        # Those that had to be cancelled end here, not somewhere later.
-        await asyncio.gather(*self.server_state.tasks, return_exceptions=True)
+        # uvicorn's own cancels what is late, and then waits for a reader that does not read.
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        if not await self._ended(GRACE_S):
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
+            await self._ended(GRACE_S)
+
+    async def _ended(self, timeout_s: float) -> bool:
+        """Waits until all that was answered is sent, and all handlers are through."""
+        for _ in range(round(timeout_s / TICK_S)):
+            if not self.server_state.connections and not self.server_state.tasks:
+                return True
+            await asyncio.sleep(TICK_S)
+        return False
 
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
         return nullcontext()
