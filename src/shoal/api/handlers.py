@@ -37,6 +37,9 @@ async def _deploy(plane: Plane, call: Call) -> Response:
 
 
 async def _down(plane: Plane, call: Call) -> Response:
+    # The daemon may end at once; closing a Unix socket with an unread body would take the answer along (ECONNRESET).
+    async for _ in call.request.stream():
+        pass
     await plane.commands.down()
     return _answer(call, Nothing())
 
