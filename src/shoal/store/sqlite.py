@@ -31,6 +31,11 @@ BUSY_TIMEOUT_S = 2.0
 
 PROBLEMS_KEPT = 100
 
+_JOURNAL = (
+    "SELECT sequence, at, kind, subject, message, data FROM journal "
+    "WHERE sequence > :after {which} ORDER BY sequence {order} LIMIT :count"
+)
+
 _log = logging.getLogger("shoal.store")
 
 
@@ -186,19 +191,22 @@ class SqliteStore:
         )
 
     def journal(self, *, after: int = 0, limit: int = 1000, subject: str | None = None) -> Sequence[JournalEntry]:
-        columns = "SELECT sequence, at, kind, subject, message, data FROM journal WHERE sequence > ?"
-        if subject is not None:
-            columns += " AND (subject = ? OR owner = ?)"
+        newest_first = after < 0
+        count = max(0, min(-after, limit) if newest_first else limit)
+        order = "DESC" if newest_first else "ASC"
         with self._reading() as connection:
             last = connection.execute("SELECT max(sequence) FROM journal").fetchone()[0] or 0
             # The disk holds up to a batch more than is promised.
-            arguments = [max(after, last - self._journal_kept), *([subject, subject] if subject is not None else [])]
-            if after < 0:
-                query, count = f"{columns} ORDER BY sequence DESC LIMIT ?", min(-after, limit)
+            values = {"after": max(after, last - self._journal_kept), "subject": subject, "count": count}
+            if subject is None:
+                query = _JOURNAL.format(which="", order=order)
             else:
-                query, count = f"{columns} ORDER BY sequence LIMIT ?", limit
-            rows = connection.execute(query, (*arguments, max(count, 0))).fetchall()
-        entries = (self._entry(row) for row in (reversed(rows) if after < 0 else rows))
+                # Two ordered walks of an index each, where an OR would collect and sort all that match.
+                own = _JOURNAL.format(which="AND subject = :subject", order=order)
+                of_replicas = _JOURNAL.format(which="AND owner = :subject", order=order)
+                query = f"SELECT * FROM ({own}) UNION ALL SELECT * FROM ({of_replicas}) ORDER BY 1 {order} LIMIT :count"
+            rows = connection.execute(query, values).fetchall()
+        entries = (self._entry(row) for row in (reversed(rows) if newest_first else rows))
         return [entry for entry in entries if entry]
 
     def _entry(self, row: tuple[int, float, str, str, str, str]) -> JournalEntry | None:
