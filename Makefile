@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-stamp
 
-.PHONY: setup demo demo-stop test check bench sim lock
+.PHONY: setup demo demo-stop test check bench sim sim-nightly lock
 
 setup: $(STAMP)
 
@@ -45,3 +45,6 @@ bench: setup
 
 sim: setup
 	@$(BIN)/python -m tests.sim --seed $(SEED)
+
+sim-nightly: setup
+	@$(BIN)/python -m tests.sim --seeds 0-99999

@@ -1,4 +1,4 @@
-"""A hundred lives a run; a failure names the seed that shows it again."""
+"""Three hundred lives a run; a failure names the seed that shows it again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from tests.sim.world import simulate
 
 pytestmark = pytest.mark.sim
-SEEDS = 100
+SEEDS = 300
 BATCH = 10
 
 

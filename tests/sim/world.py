@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from shoal.control.commands import Commands
@@ -20,8 +21,9 @@ from shoal.errors import ShoalError, StoreError
 from shoal.mesh.compile import MeshOptions
 from shoal.mesh.snapshot import Snapshot
 from shoal.model.app import App
-from shoal.model.replica import ReplicaState
+from shoal.model.replica import Replica, ReplicaState
 from shoal.model.status import ExecContext, Health
+from shoal.model.world import Desired, Revision
 from shoal.planner.defaults import DETACH_S_MAX
 from shoal.ports import Launch
 from shoal.testing import apps
@@ -39,6 +41,34 @@ class InvariantError(AssertionError):
     """The world did what it never may."""
 
 
+class Killed(BaseException):
+    """kill -9 of the daemon, at this very step. Not an Exception: nothing in the daemon may handle it."""
+
+
+class MortalStore(MemoryStore):
+    """A store whose daemon may die right before and right after each write."""
+
+    def __init__(self, fault: Callable[[str], None], after: Callable[[str], None]) -> None:
+        super().__init__(fault=fault)
+        self._after = after
+
+    def save_desired(self, desired: Desired) -> None:
+        super().save_desired(desired)
+        self._after("save_desired")
+
+    def save_replica(self, replica: Replica) -> None:
+        super().save_replica(replica)
+        self._after("save_replica")
+
+    def delete_replica(self, replica: str) -> None:
+        super().delete_replica(replica)
+        self._after("delete_replica")
+
+    def add_revision(self, revision: Revision) -> None:
+        super().add_revision(revision)
+        self._after("add_revision")
+
+
 @dataclass
 class _Draw:
     """What this seed is like: each fault is at home in some seeds and absent in others (swarm testing)."""
@@ -52,6 +82,9 @@ class _Draw:
     envoy_lag_s: float = field(init=False)
     envoy_crashes: float = field(init=False)
     daemon_crashes: float = field(init=False)
+    deaths_by_step: float = field(init=False)
+    keeper_crashes: float = field(init=False)
+    refusals: float = field(init=False)
 
     def __post_init__(self) -> None:
         def chance(top: float) -> float:
@@ -65,6 +98,9 @@ class _Draw:
         self.envoy_lag_s = self.rng.choice([0.001, 0.01, 0.5, 3.0])
         self.envoy_crashes = chance(0.1)
         self.daemon_crashes = chance(0.2)
+        self.deaths_by_step = chance(0.02)
+        self.keeper_crashes = chance(0.1)
+        self.refusals = chance(0.1)
 
 
 class World:
@@ -74,7 +110,7 @@ class World:
         self.faults = True
         self.clock = VirtualClock()
         self.inbox = Inbox()
-        self.store = MemoryStore(fault=self._store_fault)
+        self.store = MortalStore(self._store_fault, self._step)
         self.engine = FakeEngine(self.inbox, self.clock, behave=self._behave, seen=self._engine_seen)
         self.sink = self._sink()
         self.controller = self._controller()
@@ -104,6 +140,7 @@ class World:
             lag_s=self._lag,
             connected=lambda: self.engine.proxy_pid is not None,
             seen=self._published,
+            refuses=self._refusal,
         )
 
     def _commands(self) -> Commands:
@@ -119,7 +156,16 @@ class World:
     def _hit(self, probability: float) -> bool:
         return self.faults and self.rng.random() < probability
 
+    def _step(self, where: str) -> None:
+        """Between any two steps of the daemon it may be killed."""
+        if self.attached.is_set() and self._hit(self.draw.deaths_by_step):
+            raise Killed(where)
+
+    def _refusal(self) -> str:
+        return "lacks a field" if self._hit(self.draw.refusals) else ""
+
     def _store_fault(self, method: str) -> None:
+        self._step(method)
         # Reads happen when a daemon starts, which then gives up and is started again: nothing to learn here.
         if method.startswith(("save", "add", "delete", "append", "lease")) and self._hit(self.draw.store_failures):
             raise StoreError(f"{method}: disk full", way_out="free some room")
@@ -140,6 +186,7 @@ class World:
     # --- safety, at every step
 
     def _engine_seen(self, verb: str, subject: str) -> None:
+        self._step(f"{verb} {subject}")
         if subject == "proxy":
             if verb == "start":
                 self.sink.reconnect()
@@ -175,54 +222,53 @@ class World:
 
     async def live(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            loop = tasks.create_task(self._daemon())
-            await self.attached.wait()
+            keeper = tasks.create_task(self._keeper())
             await self._deploy(self._draw_app())
             end = self.clock.now() + CHAOS_S
             while self.clock.now() < end:
                 await asyncio.sleep(self.rng.expovariate(1.0))
-                loop = await self._something_happens(loop, tasks)
+                await self._something_happens()
                 self._check_world()
             self.faults = False
             await self._settle()
-            await self._down(loop)
+            await self._down(keeper)
             self.engine.close()
 
-    async def _daemon(self) -> None:
+    async def _keeper(self) -> None:
+        """Starts the daemon, and another when it dies: nothing it had in memory is left, what ran runs on."""
+        while True:
+            self._daemon = asyncio.create_task(self._run_daemon())
+            await asyncio.wait([self._daemon])
+            self.attached.clear()
+            if not self._daemon.cancelled() and self._daemon.exception() is None:
+                return
+            if not self._daemon.cancelled() and not _was_killed(self._daemon.exception()):
+                await self._daemon  # raises
+            await asyncio.sleep(self.rng.uniform(0, 2))
+            self.inbox = self.engine.inbox = Inbox()
+            routes_to = self.sink.routes_to
+            self.sink = self._sink()
+            self.sink.routes_to = routes_to  # Envoy goes on with what it had
+            self.controller = self._controller()
+
+    async def _run_daemon(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             stream = tasks.create_task(self.sink.run())
-            await self._run_controller()
+            while True:
+                try:
+                    await self.controller.attach()
+                    break
+                except StoreError:
+                    # As a daemon that cannot read its state: it ends, and its keeper starts another.
+                    await asyncio.sleep(0.1)
+                    self.controller = self._controller()
+            self.attached.set()
+            await self.controller.run()
             stream.cancel()
 
-    async def _run_controller(self) -> None:
-        while True:
-            try:
-                await self.controller.attach()
-                break
-            except StoreError:
-                # As a daemon that cannot read its state: it ends, and its keeper starts another.
-                await asyncio.sleep(0.1)
-                self.controller = self._controller()
-        self.attached.set()
-        await self.controller.run()
-
-    async def _something_happens(self, loop: asyncio.Task[None], tasks: asyncio.TaskGroup) -> asyncio.Task[None]:
-        await self.attached.wait()
-        commands = self._commands()
-        services = list(self.wanted)
+    async def _something_happens(self) -> None:
         replica = self.rng.choice(sorted(self.engine.processes) or ["none"])
-        dice = self.rng.random()
-        try:
-            if dice < 0.1 and services:
-                service, count = self.rng.choice(services), self.rng.randint(0, 4)
-                await commands.scale(service, count)
-                self.wanted[service] = count
-            elif dice < 0.2 and services:
-                await commands.restart(self.rng.choice(services))
-            elif dice < 0.3:
-                await self._deploy(self._draw_app())
-        except StoreError:
-            pass  # refused as a whole; the world goes on as before
+        await self._somebody_asks()
         if self._hit(self.draw.crashes):
             await self.engine.crash(replica)
         if self._hit(self.draw.hangs):
@@ -230,22 +276,42 @@ class World:
         if self._hit(self.draw.envoy_crashes) and self.engine.proxy_pid is not None:
             self.sink.routes_to = frozenset()
             await self.engine.proxy_ends(-11)
+        if self._hit(self.draw.keeper_crashes):
+            self.engine.keeper_dies()
+            await asyncio.sleep(self.rng.uniform(0, 2))
+            await self.engine.keeper_returns()
         if self._hit(self.draw.daemon_crashes):
-            return await self._daemon_dies(loop, tasks)
-        return loop
+            self._daemon.cancel()
 
-    async def _daemon_dies(self, loop: asyncio.Task[None], tasks: asyncio.TaskGroup) -> asyncio.Task[None]:
-        """kill -9 and a new one: nothing it had in memory is left, what ran runs on."""
-        self.attached.clear()
-        loop.cancel()
-        await asyncio.wait([loop])
-        await asyncio.sleep(self.rng.uniform(0, 2))
-        self.inbox = self.engine.inbox = Inbox()
-        routes_to = self.sink.routes_to
-        self.sink = self._sink()
-        self.sink.routes_to = routes_to  # Envoy goes on with what it had
-        self.controller = self._controller()
-        return tasks.create_task(self._daemon())
+    async def _somebody_asks(self) -> None:
+        dice = self.rng.random()
+        if dice < 0.1 and self.wanted:
+            service, count = self.rng.choice(list(self.wanted)), self.rng.randint(0, 4)
+            if await self._ask(lambda commands: commands.scale(service, count)):
+                self.wanted[service] = count
+        elif dice < 0.2 and self.wanted:
+            service = self.rng.choice(list(self.wanted))
+            await self._ask(lambda commands: commands.restart(service))
+        elif dice < 0.3:
+            await self._deploy(self._draw_app())
+
+    async def _ask(self, request: Callable[[Commands], Awaitable[object]]) -> bool:
+        """Whether it was done. A daemon that dies over it may have done it or not: what it would do is in the store."""
+        await self.attached.wait()
+        try:
+            await request(self._commands())
+        except ShoalError:
+            return False  # refused as a whole; the world goes on as before
+        except Killed:
+            self._daemon.cancel()
+            kept = self.store._desired
+            self.wanted = {name: t.replicas for name, t in kept.targets.items()} if kept else {}
+            return False
+        return True
+
+    async def _deploy(self, app: App) -> None:
+        if await self._ask(lambda commands: commands.deploy(app)):
+            self.wanted = {s.name: s.replicas for s in app.services}
 
     def _draw_app(self) -> App:
         names = self.rng.sample(["web", "cart", "users", "worker"], self.rng.randint(1, 4))
@@ -263,13 +329,6 @@ class World:
                 )
             )
         return apps.app(*services)
-
-    async def _deploy(self, app: App) -> None:
-        try:
-            await self._commands().deploy(app)
-        except ShoalError:
-            return
-        self.wanted = {s.name: s.replicas for s in app.services}
 
     async def _settle(self) -> None:
         """Faults are over: hung processes are put out of their misery, a service that waits for one scaled to 0 is not
@@ -307,13 +366,19 @@ class World:
             return "the store remembers replicas that are gone"
         return ""
 
-    async def _down(self, loop: asyncio.Task[None]) -> None:
+    async def _down(self, keeper: asyncio.Task[None]) -> None:
         await self._commands().down()
         async with asyncio.timeout(60):
-            await loop
+            await keeper
         running = [p for p, process in self.engine.processes.items() if process.running]
         if running or self.engine.proxy_pid is not None:
             raise InvariantError(f"still there after down: {running}, proxy {self.engine.proxy_pid}")
+
+
+def _was_killed(error: BaseException | None) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(_was_killed(e) for e in error.exceptions)
+    return isinstance(error, Killed)
 
 
 def simulate(seed: int) -> None:

@@ -10,7 +10,7 @@ process) runs in tasks of its own that report by events.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import assert_never
 
@@ -209,18 +209,18 @@ class Controller:
                 self._take(ev.DrainStarted(at=now, replica=action.replica, reason=action.reason))
             case act.StopReplica():
                 self._take(ev.StopSent(at=now, replica=action.replica, forced=False, reason=action.reason))
-                self._spawn(self._stop(action.replica, force=False), f"stop {action.replica}")
+                self._spawn(lambda: self._stop(action.replica, force=False), f"stop {action.replica}")
             case act.KillReplica():
                 self._take(ev.StopSent(at=now, replica=action.replica, forced=True, reason=action.reason))
-                self._spawn(self._stop(action.replica, force=True), f"kill {action.replica}")
+                self._spawn(lambda: self._stop(action.replica, force=True), f"kill {action.replica}")
             case act.ForgetReplica():
                 return self._forget(action, now)
             case act.StartProxy():
                 self._take(ev.ProxyScheduled(at=now, attempt=action.attempt, reason=action.reason))
-                self._spawn(self._engine.start_proxy(), "start proxy")
+                self._spawn(self._engine.start_proxy, "start proxy")
             case act.StopProxy():
                 self._take(ev.ProxyStopSent(at=now, reason=action.reason))
-                self._spawn(self._engine.stop_proxy(), "stop proxy")
+                self._spawn(self._engine.stop_proxy, "stop proxy")
             case _:
                 assert_never(action)
         return True
@@ -253,7 +253,7 @@ class Controller:
             return False
         for note in describe(scheduled, before, after):
             self._append(now, note.kind, note.subject, note.message, note.data)
-        self._spawn(self._launch(after), f"start {after.id}")
+        self._spawn(lambda: self._launch(after), f"start {after.id}")
         return True
 
     async def _launch(self, replica: Replica) -> None:
@@ -305,16 +305,16 @@ class Controller:
             return False
         self._unsaved.discard(action.replica)
         self._take(ev.ReplicaForgotten(at=now, replica=action.replica))
-        self._spawn(self._engine.forget(action.replica), f"forget {action.replica}")
+        self._spawn(lambda: self._engine.forget(action.replica), f"forget {action.replica}")
         return True
 
-    def _spawn(self, work: Coroutine[object, object, None], name: str) -> None:
+    def _spawn(self, work: Callable[[], Awaitable[object]], name: str) -> None:
         """Work that must not stop the loop. Its failure is told, and planned around: nothing else ends with it."""
         assert self._tasks is not None
 
         async def guarded() -> None:
             try:
-                await work
+                await work()
             except ShoalError as error:
                 now = self._clock.now()
                 await self.inbox.put(

@@ -57,12 +57,15 @@ class FakeEngine:
         self._behave = behave
         self._seen = seen
         self._next_pid = 1000
+        self._keeper_gone = False
+        self._untold: list[tuple[_Process, float]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- ports.Engine
 
     async def start(self, launch: Launch) -> None:
         self._seen("start", launch.replica)
+        self._ask_keeper()
         old = self.processes.get(launch.replica)
         if old is not None and old.running:
             if old.launch.attempt == launch.attempt:
@@ -97,6 +100,7 @@ class FakeEngine:
 
     async def stop(self, replica: str, *, force: bool) -> bool:
         self._seen("kill" if force else "stop", replica)
+        self._ask_keeper()
         process = self.processes.get(replica)
         if process is None or not process.running:
             return False
@@ -158,6 +162,18 @@ class FakeEngine:
         for _ in range(3):
             await self._put_probe(process, "no answer in 1 s")
 
+    def keeper_dies(self) -> None:
+        """Nothing can be asked and no end is told until it returns; what runs, runs on."""
+        self._keeper_gone = True
+
+    async def keeper_returns(self) -> None:
+        """A new one: it knows who ended meanwhile, and of none the exit code."""
+        self._keeper_gone = False
+        untold, self._untold = self._untold, []
+        for process, at in untold:
+            process.exit_code = None
+            await self._tell_end(process, at)
+
     async def proxy_ends(self, code: int) -> None:
         self.proxy_pid = None
         now = self._clock.now()
@@ -168,6 +184,10 @@ class FakeEngine:
             task.cancel()
 
     # --- inside
+
+    def _ask_keeper(self) -> None:
+        if self._keeper_gone:
+            raise EngineError("the keeper does not answer")
 
     def _later(self, process: _Process, delay_s: float, then: Callable[[_Process], object]) -> None:
         async def wait() -> None:
@@ -198,12 +218,17 @@ class FakeEngine:
 
     async def _end(self, process: _Process, code: int) -> None:
         process.running, process.exit_code = False, code
-        now = self._clock.now()
+        if self._keeper_gone:
+            self._untold.append((process, self._clock.now()))
+        else:
+            await self._tell_end(process, self._clock.now())
+
+    async def _tell_end(self, process: _Process, at: float) -> None:
         await self.inbox.put(
             ev.ReplicaExited(
-                at=now,
+                at=at,
                 replica=process.launch.replica,
                 attempt=process.launch.attempt,
-                exit=Exit(at=now, code=code),
+                exit=Exit(at=at, code=process.exit_code),
             )
         )

@@ -12,7 +12,8 @@ from shoal.ports import Clock, Inbox
 
 class FakeSink:
     """Implements `ports.SnapshotSink`. `routes_to` are the replicas that its Envoy would send requests to now; while
-    `connected()` says no, nothing is applied."""
+    `connected()` says no, nothing is applied. While `refuses()` gives words, the old snapshot stays and is retried each
+    second."""
 
     def __init__(
         self,
@@ -21,6 +22,7 @@ class FakeSink:
         *,
         lag_s: Callable[[], float] = lambda: 0.002,
         connected: Callable[[], bool] = lambda: True,
+        refuses: Callable[[], str] = lambda: "",
         seen: Callable[[Snapshot], None] = lambda snapshot: None,
     ) -> None:
         self.routes_to: frozenset[str] = frozenset()
@@ -29,6 +31,7 @@ class FakeSink:
         self._clock = clock
         self._lag_s = lag_s
         self._connected = connected
+        self._refuses = refuses
         self._seen = seen
         self._changed = asyncio.Event()
 
@@ -48,6 +51,12 @@ class FakeSink:
             self._changed.clear()
             await asyncio.sleep(self._lag_s())
             if self.newest is None or not self._connected():
+                continue
+            if words := self._refuses():
+                now = self._clock.now()
+                await self._inbox.put(ev.ResourceRejected(at=now, resource="web", kind="endpoints", message=words))
+                await asyncio.sleep(1)
+                self._changed.set()
                 continue
             applied = self.newest
             self.routes_to = applied.replicas
