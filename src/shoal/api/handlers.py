@@ -11,7 +11,6 @@ from pydantic_core import PydanticSerializationError
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Send
 
-from shoal.api.admission import admit
 from shoal.api.events import entries
 from shoal.api.log_files import OWN, sources
 from shoal.api.logs import log_lines
@@ -31,6 +30,9 @@ async def _get_app(plane: Plane, call: Call) -> Response:
 
 
 async def _deploy(plane: Plane, call: Call) -> Response:
+    # Not at the top: the app file's models take a tenth of a second, which a restarted daemon should not spend.
+    from shoal.api.admission import admit
+
     app = (await call.body(DeployRequest)).app
     admit(app)
     return _answer(call, await plane.commands.deploy(app))
