@@ -57,7 +57,9 @@ def main() -> int:
 def shoal(*arguments: str) -> int:
     """Runs Shoal's command line of this very environment; its output is the user's to read."""
     command, *rest = arguments
-    return subprocess.run([sys.executable, "-m", "shoal", command, *rest, "--file", str(FOLDER)], check=False).returncode
+    return subprocess.run(
+        [sys.executable, "-m", "shoal", command, *rest, "--file", str(FOLDER)], check=False
+    ).returncode
 
 
 def walk_through() -> None:

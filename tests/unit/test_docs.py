@@ -17,8 +17,9 @@ from shoal.spec.load import load_text
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     path
-    for folder in (ROOT, ROOT / "docs", ROOT / "examples")
-    for path in folder.glob("*.md" if folder == ROOT else "**/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md")
+    for path in ROOT.glob(pattern)
+    if ".shoal" not in path.parts  # of whoever tried an example
 )
 
 
