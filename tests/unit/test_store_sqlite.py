@@ -271,3 +271,30 @@ def test_the_journal_on_the_disk_is_trimmed_in_batches(path: Path) -> None:
             most = max(most, sql(path, "SELECT count(*) FROM journal")[0][0])  # type: ignore[call-overload]
     store.close()
     assert 100 <= most <= 110
+
+
+# What a power cut may take back
+
+
+def test_what_people_asked_for_and_given_numbers_are_flushed_and_the_rest_is_not(store: SqliteStore) -> None:
+    def flushed() -> bool:
+        full = 2
+        return bool(store._connection.execute("PRAGMA synchronous").fetchone()[0] == full)
+
+    store.save_desired(DESIRED)
+    assert flushed()
+    store.append(1.0, "Kind", "app", "x", {})
+    assert not flushed()
+    store.add_revision(REVISION)
+    assert flushed()
+    store.delete_replica("cart-r1")
+    assert not flushed()
+    store.save_replica(REPLICA)
+    assert flushed(), "its number is new"
+    store.save_replica(REPLICA)
+    assert not flushed()
+    store.lease_edges([("a", "b")])
+    assert flushed()
+    store.append(1.0, "Kind", "app", "x", {})
+    store.put("network", "77")
+    assert flushed()
