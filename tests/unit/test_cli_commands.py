@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import socketserver
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -72,12 +76,17 @@ class FakeClient:
         return ExecContext(env={"A": "1", "PATH": os.environ["PATH"]}, folder="/", hosts=None, nsswitch=None)
 
 
+class Rude(socketserver.UnixStreamServer):
+    request_queue_size = 64
+
+
 @pytest.fixture
-def plane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An app's folder, whose plane is a FakeClient."""
+def plane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An app's folder, whose plane is a FakeClient; its socket is there, and hangs up on everybody."""
     import shoal.client.http
 
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    runtime = tempfile.mkdtemp(prefix="sh-", dir="/tmp")  # a socket's path must be short
+    monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setattr(shoal.client.http, "Client", FakeClient)
     monkeypatch.setattr(FakeClient, "asked", [])
@@ -89,8 +98,13 @@ def plane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(folder)
     state = StateFolder.beside(folder)
     state.run.mkdir(parents=True)
-    state.api_socket.touch()
-    return folder
+    with Rude(str(state.api_socket), socketserver.BaseRequestHandler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield folder
+        server.shutdown()
+        thread.join()
+    shutil.rmtree(runtime)
 
 
 def out(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> str:
@@ -173,6 +187,11 @@ def test_without_a_plane_the_way_to_start_one_is_said(plane: Path, capsys: pytes
     captured = capsys.readouterr()
     assert captured.err == f"shoal: nothing runs in {plane}\n  -> start it: shoal up\n"
     assert json.loads(captured.out)["code"] == "not-running"
+    state = StateFolder.beside(plane)
+    state.processes.mkdir(parents=True)
+    (state.processes / "web-r1.json").touch()
+    assert entry.run(["ps"]) == 4
+    assert "-> shoal up takes it up again, shoal down ends it" in capsys.readouterr().err
 
 
 def test_explain(plane: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,8 @@ from shoal.spec.find import app_folder, nearest_app_folder
 if TYPE_CHECKING:
     from shoal.client.http import Client
 
+RESTART_S_MAX = 5.0
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -62,13 +64,29 @@ def state_folder(file: Path | None) -> StateFolder:
 
 def connect(file: Path | None) -> Client:
     """A client of the running plane. Raises NotRunningError, UsageError."""
+    import socket
+
     from shoal.client.http import Client
 
     state = state_folder(file)
-    if not state.api_socket.exists():
-        raise not_running(state)
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(state.api_socket))
+        except OSError:
+            _wait_for_restart(state)
     return Client(state.api_socket)
 
 
-def not_running(state: StateFolder) -> NotRunningError:
-    return NotRunningError(f"nothing runs in {state.root.parent}", way_out="start it: shoal up")
+def _wait_for_restart(state: StateFolder) -> None:
+    """A daemon that died comes back within a second or two, as long as its keeper runs. Raises NotRunningError."""
+    from shoal.client.plane import answers_soon, has_leftovers
+
+    if answers_soon(state, timeout_s=RESTART_S_MAX):
+        return
+    where = state.root.parent
+    if has_leftovers(state):
+        raise NotRunningError(
+            f"the control plane of {where} is gone; what it ran may still run",
+            way_out="shoal up takes it up again, shoal down ends it",
+        )
+    raise NotRunningError(f"nothing runs in {where}", way_out="start it: shoal up")

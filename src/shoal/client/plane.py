@@ -63,6 +63,16 @@ def plane_runs(state: StateFolder) -> bool:
     return accepts(state.api_socket) or accepts(state.keeper_socket)
 
 
+def answers_soon(state: StateFolder, *, timeout_s: float) -> bool:
+    """Whether the API answers within this time; False at once when there is no keeper to start its daemon again."""
+    deadline = time.monotonic() + timeout_s
+    while not accepts(state.api_socket):
+        if time.monotonic() > deadline or not accepts(state.keeper_socket):
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
 def has_leftovers(state: StateFolder) -> bool:
     """Whether processes of an app were written down that no keeper looks after now."""
     try:
