@@ -247,6 +247,32 @@ def test_two_keepers_lease_two_networks(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_nothing_is_kept_of_what_is_forgotten(tmp_path: Path) -> None:
+    """Neither descriptors nor files, however the processes ended."""
+
+    async def main() -> None:
+        async with keeper_box(tmp_path) as box:
+            keeper = await box.pid()
+
+            def descriptors() -> int:
+                return len(os.listdir(f"/proc/{keeper}/fd"))
+
+            before = descriptors()
+            for number in range(20):
+                for argv in (["echo", "hi"], ["sh", "-c", "kill -9 $$"], ["no-such-command"]):
+                    try:
+                        pid = await box.spawn("web", *argv)
+                    except KeeperError:
+                        continue
+                    await box.exited("web", pid=pid)
+                    if number % 2:
+                        await box.client.call("forget", name="web")
+            await until(lambda: descriptors() == before, f"{before} descriptors, now {descriptors()}")
+            assert os.listdir(box.state.processes) == [".mark"]
+
+    asyncio.run(main())
+
+
 def status_of(pid: int) -> str:
     return Path(f"/proc/{pid}/status").read_text()
 

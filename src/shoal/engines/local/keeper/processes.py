@@ -111,8 +111,6 @@ class Processes:
             code = error.code if isinstance(error, child.ExecError) else "exec-failed"
             raise RequestError(code, str(error)) from error
         assert process is not None
-        if old is not None and old.pidfd is not None:
-            os.close(old.pidfd)
         self.by_name[name] = self._own[pid] = process
         self._emit("spawned", process.record)
         return pid
@@ -225,6 +223,9 @@ class Processes:
         if not record.running:
             return
         record.running, record.exit_code, record.exited_at = False, exit_code, time.time()
+        if process.pidfd is not None:
+            os.close(process.pidfd)
+            process.pidfd = None
         record.left_behind = self._has_leftovers(record)
         if record.left_behind:
             self._desk.say(f"{record.name} ended and left processes behind; they get SIGTERM")

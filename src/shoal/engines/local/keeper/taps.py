@@ -110,9 +110,9 @@ class Tap:
             self._partial_since = None
         if size:
             self._move(data[:size], at)
-            if len(data) >= self._full:
-                self.due = now
-        if self._partial_since is not None and self.due is None:
+            # Once more in any case: the event that brought us here may have told of the end too, and comes only once.
+            self.due = now if len(data) >= self._full else self.not_before
+        elif self._partial_since is not None:
             self.due = now + _PARTIAL_LOOK_S
         return size
 
