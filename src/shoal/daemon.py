@@ -95,6 +95,8 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
     )
     adopted = await controller.attach()
     controller.note(ev.DaemonStarted(at=clock.now(), pid=os.getpid(), version=shoal.__version__, adopted=adopted))
+    for problem in store.problems:
+        controller.note(ev.Warned(at=clock.now(), subject="daemon", message=problem))
     commands = Commands(
         controller,
         store=store,

@@ -123,7 +123,7 @@ class Store(Protocol):
         ...
 
     def lease_edges(self, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
-        """Edge numbers of these (caller, callee), kept for ever once given. StoreError: all 65,535 are used up."""
+        """Edge numbers of these (caller, callee), kept for ever once given. StoreError: all 65,534 are used up."""
         ...
 
     def get(self, key: str) -> str | None:
