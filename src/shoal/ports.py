@@ -81,7 +81,7 @@ class Engine(Protocol):
         ...
 
     async def stop_proxy(self) -> None:
-        """SIGTERM, and SIGKILL when that had its time. Every stop ends in ProxyExited, also where there is no process."""
+        """SIGTERM, and SIGKILL when that had its time. Every stop ends in ProxyExited, also without a process."""
         ...
 
     async def observe_proxy(self) -> int | None:
