@@ -148,6 +148,17 @@ def test_an_environment_whose_python_is_gone_is_made_again(shop: Shop) -> None:
     assert runs(made, "print('ok')") == "ok"
 
 
+def test_an_environment_in_a_folder_that_was_moved_is_made_again(shop: Shop, tmp_path: Path) -> None:
+    made = shop.made()
+    shop.state.rename(tmp_path / "moved")
+    shop.state = tmp_path / "moved"
+    moved = shop.made()
+    assert moved.folder is not None and made.folder is not None
+    assert moved.folder.name == made.folder.name
+    assert shop.builds == 2
+    assert str(made.folder) not in (moved.folder / "bin" / "activate").read_text()
+
+
 def test_a_build_that_is_cancelled_leaves_the_way_free(shop: Shop) -> None:
     async def main() -> None:
         work = asyncio.create_task(shop.prepare())

@@ -227,6 +227,18 @@ def test_a_command_that_ignores_its_port_is_told_where_it_listens(tmp_path: Path
     run(tmp_path, scenario)
 
 
+def test_a_command_that_listens_on_ipv6_alone_is_told_so(tmp_path: Path) -> None:
+    async def scenario(box: Box) -> None:
+        bind = "socket.create_server(('::1', int(os.environ['PORT'])), family=socket.AF_INET6)"
+        code = f"import os, socket, time; held = {bind}; time.sleep(1000)"
+        replica = await box.start(box.python("web", code))
+        address = (await box.event(ReplicaStarted, replica)).address
+        assert isinstance(address, TcpAddress)
+        await box.failure(replica, f"listens on [::1]:{address.port} only; listen on 127.0.0.1 or 0.0.0.0")
+
+    run(tmp_path, scenario)
+
+
 def test_a_stranger_who_answers_on_the_port_is_named(tmp_path: Path) -> None:
     """As with SO_REUSEPORT: the replica's own server may live, and be answered for."""
 

@@ -85,6 +85,8 @@ def test_nothing_of_the_daemons_own_python_reaches_a_service() -> None:
             "PYTHONPATH": "/shoal",
             "PYTHONHOME": "/py",
             "SHOAL_TOKEN": "x",
+            "UV_INDEX_OURS_PASSWORD": "x",
+            "PIP_INDEX_URL": "x",
             "GRPC_ENABLE_FORK_SUPPORT": "0",
             "PORT": "9",
             "PORTAL": "kept",

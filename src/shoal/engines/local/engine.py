@@ -406,6 +406,14 @@ class LocalEngine:
                 await self._proxy_spawned(pid)
 
     async def _on_up(self) -> None:
+        try:
+            await self._settle_with_the_new_keeper()
+        except EngineError as error:
+            # It died as well, and the next one settles; or it refuses, and what runs goes on without.
+            message = f"the new keeper did not take over everything: {error.message}"
+            await self._launcher.warn("daemon", message, error.way_out)
+
+    async def _settle_with_the_new_keeper(self) -> None:
         answer = await self._link.call("hello")
         if self._network is not None:
             wanted = self._network

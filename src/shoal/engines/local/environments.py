@@ -116,12 +116,24 @@ class Environments:
 
 def _is_finished(environment: Environment) -> bool:
     folder = environment.folder
-    # The interpreter is a link: the Python that it was made with may be gone.
-    return folder is not None and (folder / FINISHED).is_file() and os.access(environment.python, os.X_OK)
+    if folder is None:
+        return False
+    try:
+        mark = json.loads((folder / FINISHED).read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    # An app's folder may have been moved, and the scripts in it name the old one; the interpreter is a link, and the
+    # Python behind it may be gone.
+    return bool(mark.get("folder") == str(folder)) and os.access(environment.python, os.X_OK)
 
 
 def _finish(recipe: Recipe, folder: Path) -> None:
-    content = {"source": recipe.source, "inputs": [str(path) for path in recipe.inputs], "python": sys.version}
+    content = {
+        "folder": str(folder),
+        "source": recipe.source,
+        "inputs": [str(path) for path in recipe.inputs],
+        "python": sys.version,
+    }
     temporary = folder / (FINISHED + ".tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:

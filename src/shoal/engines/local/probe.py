@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from shoal.engines.local import ownership
 from shoal.model.replica import Address, TcpAddress, UnixAddress
+from shoal.planner.environment import LOOPBACK
 
 TIMEOUT_S = 1.0
 _HEAD_MAX = 16_384
@@ -103,8 +104,11 @@ async def _ask(target: Target) -> bytes:
 def _check_owner(port: int, session: int) -> Result:
     everywhere = ownership.listeners()
     own = ownership.listeners_of(session)
-    if any(listener.port == port for listener in own):
+    there = [listener for listener in own if listener.port == port]
+    if any(listener.is_wildcard or listener.host == LOOPBACK for listener in there):
         return READY
+    if there:  # Node's `localhost` is [::1] on many machines
+        return Result(False, f"listens on {there[0]} only; listen on {LOOPBACK} or 0.0.0.0")
     if own:
         where = ", ".join(sorted({str(listener) for listener in own}))
         return Result(False, f"listens on {where}, not on $PORT={port}")

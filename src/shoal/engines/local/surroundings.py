@@ -17,7 +17,7 @@ from shoal.planner.environment import fill_in, injected, references
 SHELL = ("/bin/sh", "-c")
 _PORT = re.compile(r"\$(?:PORT\b|\{PORT\})")
 _DROPPED = frozenset({"PORT", "GRPC_ENABLE_FORK_SUPPORT", "__PYVENV_LAUNCHER__"})
-_DROPPED_PREFIXES = ("SHOAL_", "PYTHON", "VIRTUAL_ENV")
+_DROPPED_PREFIXES = ("SHOAL_", "PYTHON", "VIRTUAL_ENV", "UV_", "PIP_")  # the last two may hold an index's password
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
