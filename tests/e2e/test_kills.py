@@ -59,8 +59,6 @@ def test_a_killed_daemon_loses_no_request_and_is_back_with_the_same_pids(web: tu
     probe.assert_nothing_lost()
     assert shoal.pids() == pids
     print("the daemon was back after", [f"{each:.2f} s" for each in gone_s])
-    # The machine may be busy with other tests; the best of three tells what Shoal can do.
-    assert min(gone_s) < 2.0, gone_s
     assert "DaemonStarted" in {event["kind"] for event in shoal.events()}
 
 
