@@ -133,11 +133,13 @@ def test_an_adopted_process_can_be_signalled_and_its_end_is_seen(tmp_path: Path)
     async def main() -> None:
         async with keeper_box(tmp_path) as box:
             first = await box.spawn("first", "sleep", "100")
-            await box.spawn("second", "sh", "-c", "sleep 0.5; exit 6")
+            go = tmp_path / "go"
+            await box.spawn("second", "sh", "-c", f"while [ ! -e '{go}' ]; do sleep 0.02; done; exit 6")
             await box.kill_keeper()
             await box.start()
             await box.client.call("signal", name="first", signal=15, group=True)
             assert await box.exited("first", pid=first) == -15
+            go.touch()
             assert await box.exited("second") == 6
             assert await box.spawn("first", "sleep", "100") != first
 
@@ -211,8 +213,12 @@ def test_a_torn_registry_file_is_told_and_ignored(tmp_path: Path) -> None:
             assert list(box.found) == ["web"]
             assert box.found["web"]["pid"] == pid
             assert sum("is no record of a process" in line for line in box.lines("keeper")) == 3
-            for name in ("torn", "empty", "other"):
-                (box.state.processes / f"{name}.json").unlink()
+            # And what a keeper leaves that is killed while it writes.
+            (box.state.processes / "half.json.tmp").write_text("{")
+            os.mkfifo(box.state.processes / "half.fifo")
+            await box.kill_keeper()
+            await box.start()
+            assert not list(box.state.processes.glob("half*"))
 
     asyncio.run(main())
 

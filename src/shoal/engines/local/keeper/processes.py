@@ -122,6 +122,7 @@ class Processes:
             self._desk.say(words)
         for record in records:
             self._adopt(record)
+        self._registry.tidy(self.by_name)
         self._desk.mark.clear()
 
     def _adopt(self, record: Record) -> None:
@@ -273,10 +274,9 @@ class Processes:
         return bool(orphans)
 
     def remove_all(self) -> None:
-        """Nothing runs and nobody will ask again."""
-        for name in list(self.by_name):
-            self._registry.remove(name)
+        """Nothing runs and nobody will ask again. OSError: something is left."""
         self.by_name.clear()
+        self._registry.destroy()
 
     def _save(self, record: Record) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Collection
 
 from . import linux
 
@@ -120,6 +121,19 @@ class Registry:
             except (OSError, ValueError, TypeError, AttributeError) as error:
                 complaints.append(f"{path} is no record of a process, ignored: {error}")
         return sorted(records, key=lambda record: record.started_at), complaints
+
+    def tidy(self, names: Collection[str]) -> None:
+        """Removes what a keeper left that was killed before it had written down a process: of these names, nothing."""
+        kept = {f"{name}.{suffix}" for name in names for suffix in ("json", "fifo")}
+        for entry in os.listdir(self.folder):
+            if entry not in kept and entry.endswith((".tmp", ".fifo")):
+                os.unlink(f"{self.folder}/{entry}")
+
+    def destroy(self) -> None:
+        """The folder with all that is in it."""
+        for entry in os.listdir(self.folder):
+            os.unlink(f"{self.folder}/{entry}")
+        os.rmdir(self.folder)
 
     def remove(self, name: str) -> None:
         for path in (f"{self.folder}/{name}.json", self.fifo(name)):

@@ -186,13 +186,11 @@ class Server:
                 self._log.say("some processes cannot be ended, and stay")
                 break
         self._pump(time.monotonic())
-        self._processes.remove_all()
         self._desk.close()
         try:
-            os.unlink(f"{self._root}/processes/.mark")
-            os.rmdir(f"{self._root}/processes")
-        except OSError:
-            pass
+            self._processes.remove_all()
+        except OSError as error:
+            self._log.say(f"cannot remove all records: {error}")
 
     # Signals and sockets
 
