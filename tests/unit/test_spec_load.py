@@ -401,3 +401,10 @@ def test_the_json_schema_knows_every_key_and_no_null() -> None:
     assert service["additionalProperties"] is False
     assert service["properties"]["port"]["maximum"] == 65535
     assert "null" not in json.dumps(schema)
+
+
+def test_a_linked_app_file_belongs_to_the_folder_of_the_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/shoal.yaml").write_text("services: {web: {command: x}}")
+    (tmp_path / "shoal.yaml").symlink_to("real/shoal.yaml")
+    assert load_app(tmp_path, {}, HOST).folder == str(tmp_path)

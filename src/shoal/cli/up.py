@@ -66,7 +66,7 @@ def command(
 
     Nothing is started when the file has a problem. Exit status 5 when the app does not get ready in time, or a service
     ends again and again: then its last lines are shown. In the foreground such an app is taken down again, unless
-    it was serving before; with -d it runs on.
+    it was serving before; with -d it runs on. Ctrl-C in the foreground takes the app down, also one that ran before.
     """
     app = _app(target, port, file)
     state = StateFolder.beside(Path(app.folder))

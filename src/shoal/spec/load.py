@@ -31,7 +31,7 @@ def load_app(path: Path, environ: Mapping[str, str], hostname: str) -> App:
             data = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from None
-    return load_text(data, _shown(file), file.resolve().parent, environ, hostname)
+    return load_text(data, _shown(file), file.parent.resolve(), environ, hostname)
 
 
 def load_text(data: bytes, name: str, folder: Path, environ: Mapping[str, str], hostname: str) -> App:

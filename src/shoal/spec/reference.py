@@ -49,6 +49,11 @@ COMMANDS = """
 - The program should listen on `$PORT`, on 127.0.0.1. Shoal chooses the number, another one for each replica.
 """
 
+SHELL = """
+A service does not inherit the variables of the shell that runs `shoal up`: only those that say where things are
+(`PATH`, `HOME`, the proxy settings and the like). Pass another one on by its name: `env: {API_KEY: "${API_KEY}"}`.
+"""
+
 NAMES = """
 ## Names
 
@@ -71,7 +76,13 @@ def markdown() -> str:
     parts += ["\n## `services.<name>`\n\n", definitions["ServiceFile"]["description"], "\n\n"]
     parts += [_table(definitions["ServiceFile"])]
     parts += ["\n## `gateway`\n\n", _table(definitions["GatewayFile"])]
-    parts += [COMMANDS, "\n## References\n\nIn `env`, and in a `command` that is a list:\n\n", _references(), NAMES]
+    parts += [
+        COMMANDS,
+        "\n## References\n\nIn `env`, and in a `command` that is a list:\n\n",
+        _references(),
+        SHELL,
+        NAMES,
+    ]
     parts += [
         f"At most {MAX_BYTES // 1_000_000} MB, {MAX_DEPTH} levels, and {MAX_NODES:,} values with aliases written out.\n"
     ]

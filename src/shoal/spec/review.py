@@ -53,11 +53,11 @@ class Review:
             try:
                 return AppFile.model_validate(plain)
             except ValidationError as error:
-                # Each round cuts at least one value out, so this ends.
-                cuts = [self._explain(detail) for detail in error.errors(include_url=False)]
-                for loc in cuts:
-                    self.bad.add(loc)
-                    _cut(plain, loc)
+                cuts = {self._explain(detail) for detail in error.errors(include_url=False)}
+                self.bad |= cuts
+                if sum(_cut(plain, loc) for loc in cuts) == 0:
+                    plain.clear()  # what is wrong was not found: each round must leave less than it got
+                    self.bad.add(())
 
     def _drop_empty(self, plain: dict[str, Any], loc: Loc) -> None:
         """`port:` with nothing after it was forgotten, and is not the default."""
@@ -99,8 +99,11 @@ def _model_at(loc: Loc) -> type[BaseModel]:
     return GatewayFile if loc[0] == "gateway" else ServiceFile
 
 
-def _cut(plain: Any, loc: Loc) -> None:
+def _cut(plain: Any, loc: Loc) -> bool:
+    """Whether there was something at `loc` to be cut out."""
     for part in loc[:-1]:
         plain = plain.get(part) if isinstance(plain, dict) else None
-    if isinstance(plain, dict):
-        plain.pop(loc[-1], None)
+    if not loc or not isinstance(plain, dict) or loc[-1] not in plain:
+        return False
+    del plain[loc[-1]]
+    return True
