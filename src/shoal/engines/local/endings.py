@@ -21,10 +21,6 @@ def explain(tag: ReplicaTag, exit_code: int | None, log: Path, at: float) -> Exi
     return Exit(at=at, code=exit_code, error=_error(tag, exit_code, lines), tail=lines)
 
 
-def last_lines(log: Path, since: float) -> tuple[str, ...]:
-    return tail(log, since=since)
-
-
 def _error(tag: ReplicaTag, exit_code: int | None, lines: tuple[str, ...]) -> str:
     """Empty: the code says it all."""
     if exit_code in RUNNER_CODES and lines and (found := _RUNNER_LINE.match(lines[-1])):

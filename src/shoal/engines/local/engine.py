@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shoal.engines.local import endings, names, stopping, tags, taken
-from shoal.engines.local.keeper import unparented
+from shoal.engines.local import endings, names, stopping, tags, tails, taken
 from shoal.engines.local.keeper_client import KeeperError
 from shoal.engines.local.keeper_link import KeeperLink, Listing
 from shoal.engines.local.launching import Launcher, Prepared
 from shoal.engines.local.prober import Probed, Prober
+from shoal.engines.local.proxy import NAME as PROXY
+from shoal.engines.local.proxy import ProxyLaunch, ProxyProcess
 from shoal.engines.local.tags import ReplicaTag
 from shoal.errors import EngineError, ShoalError
 from shoal.model import event as ev
@@ -27,11 +27,8 @@ from shoal.model.topology import EdgeMap
 from shoal.paths import StateFolder
 from shoal.ports import Clock, Found, Inbox, Launch
 
-PROXY = "envoy"
-PROXY_STOP_S = 5.0
-"""From SIGTERM to SIGKILL. Envoy ends at once; one that hangs must not hold up `shoal down`."""
-
-ProxyLaunch = Callable[[], tuple[Sequence[str], dict[str, str]]]
+SEEN_S_MAX = 10.0
+"""From the keeper's answer that a process runs to the handling of its event, which it sent before."""
 
 
 @dataclass(kw_only=True)
@@ -48,10 +45,13 @@ class _Process:
 class _Start:
     """A start on its way."""
 
-    launch: Launch
-    work: asyncio.Task[None]
-    given_up: bool = False
+    attempt: int
+    work: asyncio.Task[None] | None = None
     spawning: bool = False
+    """The keeper was asked: from here on it can only be ended, not given up."""
+    seen: asyncio.Event = field(default_factory=asyncio.Event)
+    """The keeper has told that it runs."""
+    given_up: bool = False
     force: bool = False
 
 
@@ -71,14 +71,10 @@ class LocalEngine:
         self._state = state
         self._inbox = inbox
         self._clock = clock
-        self._proxy_launch = proxy_launch
         self._launcher = launcher
         self._processes: dict[str, _Process] = {}
         self._starts: dict[str, _Start] = {}
-        self._proxy_pid: int | None = None
-        self._proxy_started_at = 0.0
         self._network: int | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self._prober = Prober(inbox.put, now=clock.now)
         self._link = KeeperLink(
             state.keeper_socket,
@@ -88,6 +84,7 @@ class LocalEngine:
             on_found=self._on_found,
             on_up=self._on_up,
         )
+        self._proxy = ProxyProcess(self._link, state, inbox=inbox, clock=clock, launch=proxy_launch)
 
     @classmethod
     async def connect(
@@ -115,7 +112,9 @@ class LocalEngine:
             restart_keeper=restart_keeper,
             launcher=launcher,
         )
-        engine._take_over(await engine._link.open())
+        listing = await engine._link.open()
+        engine._take_over(listing)
+        engine._proxy.take_over(listing)
         launcher.named, launcher.names_reason = await asyncio.to_thread(names.detect)
         if not launcher.named:
             await launcher.warn("app", "services find each other by variables only", launcher.names_reason)
@@ -138,10 +137,11 @@ class LocalEngine:
     async def close(self) -> None:
         """Ends the engine's own tasks; touches no process."""
         await self._prober.close()
-        own = [*self._tasks, *(start.work for start in self._starts.values())]
-        for task in own:
-            task.cancel()
-        await asyncio.gather(*own, return_exceptions=True)
+        await self._proxy.close()
+        starts = [start.work for start in self._starts.values() if start.work is not None]
+        for work in starts:
+            work.cancel()
+        await asyncio.gather(*starts, return_exceptions=True)
         await self._link.close()
 
     async def lease_network(self, *, prefer: int = 77, avoid: Collection[int] = ()) -> int:
@@ -162,7 +162,7 @@ class LocalEngine:
     def check_ports(self, app: App) -> list[str]:
         """One line for each port that the app needs on this machine and others hold. Reads /proc: some 10 ms."""
         own = {process.pid for process in self._processes.values() if process.running}
-        return taken.taken_ports(app, own | ({self._proxy_pid} if self._proxy_pid is not None else set()))
+        return taken.taken_ports(app, own | ({self._proxy.pid} if self._proxy.pid is not None else set()))
 
     # --- ports.Engine: replicas
 
@@ -172,40 +172,42 @@ class LocalEngine:
             if known.tag.attempt == launch.attempt:
                 return
             raise EngineError(f"{launch.replica} still runs its attempt {known.tag.attempt}")
-        if launch.replica in self._starts:
-            return
-        work = asyncio.create_task(self._start(launch), name=f"prepare {launch.replica}")
-        start = self._starts[launch.replica] = _Start(launch=launch, work=work)
+        other = self._starts.get(launch.replica)
+        if other is not None:
+            if other.attempt == launch.attempt:
+                return
+            raise EngineError(f"{launch.replica} still starts its attempt {other.attempt}")
+        start = self._starts[launch.replica] = _Start(attempt=launch.attempt)
+        start.work = asyncio.create_task(self._start(launch, start), name=f"prepare {launch.replica}")
+        failure: ShoalError | None = None
         try:
-            await work
+            await start.work
         except asyncio.CancelledError:
             if not start.given_up:
-                work.cancel()
+                start.work.cancel()
                 raise
-            await self._failed(launch, "its start was given up")
+            failure = EngineError("its start was given up")
         except ShoalError as error:
-            await self._failed(launch, str(error), error.detail)
+            failure = error
         finally:
+            # Before the end is told: the next attempt may follow at once.
             del self._starts[launch.replica]
+        if failure is not None:
+            now = self._clock.now()
+            end = Exit(at=now, error=str(failure), tail=tuple(failure.detail.splitlines()[-tails.LINES :]))
+            await self._inbox.put(ev.ReplicaExited(at=now, replica=launch.replica, attempt=launch.attempt, exit=end))
 
     async def stop(self, replica: str, *, force: bool) -> bool:
         start = self._starts.get(replica)
-        if start is not None and not start.spawning:
-            start.given_up = True
-            start.work.cancel()
-            return True
         if start is not None:
-            start.given_up, start.force = True, force
+            start.given_up, start.force = True, start.force or force
+            if not start.spawning and start.work is not None:
+                start.work.cancel()
             return True
         process = self._processes.get(replica)
         if process is None or not process.running:
             return False
-        try:
-            await self._signal(process, force=force)
-        except KeeperError as error:
-            if error.reason != "unknown":
-                raise
-            # It ends this moment: the keeper's event is on its way.
+        await self._signal(process, force=force)
         return True
 
     async def observe(self) -> Sequence[Found]:
@@ -242,56 +244,18 @@ class LocalEngine:
     # --- ports.Engine: the proxy
 
     async def start_proxy(self) -> None:
-        if self._proxy_pid is not None:
-            return
-        try:
-            argv, env = self._proxy_launch()
-            if not os.access(argv[0], os.X_OK):
-                raise EngineError(f"{argv[0]} is not there, or no program", way_out="name one in SHOAL_ENVOY")
-            self._proxy_started_at = self._clock.now()
-            await self._link.call(
-                "spawn",
-                name=PROXY,
-                argv=[sys.executable, "-I", "-S", unparented.__file__, *argv],
-                env=env,
-                cwd=str(self._state.root),
-                log=str(self._proxy_log),
-                tag={"kind": "proxy", "asked_at": self._proxy_started_at},
-                namespace=None,
-            )
-        except ShoalError as error:
-            if isinstance(error, KeeperError) and error.reason == "exists":
-                return
-            now = self._clock.now()
-            end = Exit(at=now, error=str(error), tail=tuple(error.detail.splitlines()[-20:]))
-            await self._inbox.put(ev.ProxyExited(at=now, exit=end))
+        await self._proxy.start()
 
     async def stop_proxy(self) -> None:
-        try:
-            await self._link.call("signal", name=PROXY, signal=int(signal.SIGTERM), group=False)
-        except KeeperError:
-            if self._proxy_pid is None:
-                now = self._clock.now()
-                await self._inbox.put(ev.ProxyExited(at=now, exit=Exit(at=now, error="there was no process")))
-            return
-        self._spawn_task(self._kill_proxy(self._proxy_pid), "kill proxy")
+        await self._proxy.stop()
 
     async def observe_proxy(self) -> int | None:
-        return self._proxy_pid
-
-    async def _kill_proxy(self, pid: int | None) -> None:
-        await asyncio.sleep(PROXY_STOP_S)
-        if pid is not None and self._proxy_pid == pid:
-            try:
-                await self._link.call("signal", name=PROXY, signal=int(signal.SIGKILL), group=True)
-            except EngineError:
-                pass  # it has just ended, or a new keeper will be asked again
+        return self._proxy.pid
 
     # --- a start
 
-    async def _start(self, launch: Launch) -> None:
+    async def _start(self, launch: Launch, start: _Start) -> None:
         prepared = await self._launcher.prepare(launch)
-        start = self._starts[launch.replica]
         start.spawning = True
         try:
             await self._spawn(launch, prepared)
@@ -300,13 +264,17 @@ class LocalEngine:
                 raise
             await self._launcher.lose_names(error.message)
             await self._spawn(launch, await self._launcher.prepare(launch))
-        process = self._processes.get(launch.replica)
-        if start.given_up and process is not None and process.running:
-            await self._signal(process, force=start.force)
+        # The keeper's event `spawned`, which it sends before it answers, is what is reported: so an exit, however
+        # quick, is reported after it. Nor may anybody be told that it runs before we know it ourselves.
+        try:
+            async with asyncio.timeout(SEEN_S_MAX):
+                await start.seen.wait()
+        except TimeoutError:
+            raise EngineError(f"{launch.replica} was started, but the keeper did not tell of it") from None
+        if start.given_up:
+            await self._signal(self._processes[launch.replica], force=start.force)
 
     async def _spawn(self, launch: Launch, prepared: Prepared) -> None:
-        """The keeper's event `spawned`, which comes before its answer, is what is reported: so that an exit, however
-        quick, is reported after it."""
         try:
             await self._link.call("spawn", name=launch.replica, **prepared.request)
         except KeeperError as error:
@@ -315,20 +283,18 @@ class LocalEngine:
             # Asked twice: the first keeper died between doing and answering.
 
     async def _signal(self, process: _Process, *, force: bool) -> None:
-        name = process.tag.replica
-        if force:
-            await self._link.call("signal", name=name, signal=int(signal.SIGKILL), group=True)
-            return
-        waited_for = await asyncio.to_thread(stopping.busy_shell_children, process.pid)
-        if waited_for:
-            await asyncio.to_thread(stopping.terminate, waited_for, process.pid)
-        else:
-            await self._link.call("signal", name=name, signal=int(signal.SIGTERM), group=False)
-
-    async def _failed(self, launch: Launch, error: str, detail: str = "") -> None:
-        now = self._clock.now()
-        end = Exit(at=now, error=error, tail=tuple(detail.splitlines()[-20:]))
-        await self._inbox.put(ev.ReplicaExited(at=now, replica=launch.replica, attempt=launch.attempt, exit=end))
+        name, pid = process.tag.replica, process.pid
+        try:
+            if force:
+                await self._link.call("signal", name=name, signal=int(signal.SIGKILL), group=True)
+            elif programs := await asyncio.to_thread(stopping.busy_shell_children, pid):
+                await asyncio.to_thread(stopping.terminate, programs, pid)
+            else:
+                await self._link.call("signal", name=name, signal=int(signal.SIGTERM), group=False)
+        except KeeperError as error:
+            if error.reason != "unknown":
+                raise
+            # It ends this moment: the keeper's event is on its way.
 
     # --- what the keeper tells
 
@@ -340,15 +306,18 @@ class LocalEngine:
             case "exited" if tag is not None:
                 await self._exited(tag, event["pid"], event["exit_code"])
             case "spawned" if event["name"] == PROXY:
-                await self._proxy_spawned(event["pid"])
+                await self._proxy.spawned(event["pid"])
             case "exited" if event["name"] == PROXY:
-                await self._proxy_exited(event["pid"], event["exit_code"])
+                await self._proxy.exited(event["pid"], event["exit_code"])
             case _:
                 pass  # the daemon's own, or of a later version
 
     async def _spawned(self, process: _Process) -> None:
         tag = process.tag
         self._processes[tag.replica] = process
+        start = self._starts.get(tag.replica)
+        if start is not None and start.attempt == tag.attempt:
+            start.seen.set()
         await self._inbox.put(
             ev.ReplicaStarted(
                 at=self._clock.now(), replica=tag.replica, attempt=tag.attempt, pid=process.pid, address=tag.address
@@ -360,24 +329,13 @@ class LocalEngine:
         known = self._processes.get(tag.replica)
         if known is not None and known.pid == pid and not known.running:
             return  # told already
-        self._processes[tag.replica] = _Process(tag=tag, pid=pid, running=False, exit_code=exit_code)
         self._prober.stop(tag.replica)
         log = self._launcher.log_of(tag.service, tag.replica)
         at = self._clock.now()
         end = await asyncio.to_thread(endings.explain, tag, exit_code, log, at)
+        # Not earlier: a stop would find no process, and an end without reasons would be told in place of this one.
+        self._processes[tag.replica] = _Process(tag=tag, pid=pid, running=False, exit_code=exit_code)
         await self._inbox.put(ev.ReplicaExited(at=at, replica=tag.replica, attempt=tag.attempt, exit=end))
-
-    async def _proxy_spawned(self, pid: int) -> None:
-        self._proxy_pid = pid
-        await self._inbox.put(ev.ProxyStarted(at=self._clock.now(), pid=pid))
-
-    async def _proxy_exited(self, pid: int, exit_code: int | None) -> None:
-        if self._proxy_pid not in (None, pid):
-            return
-        self._proxy_pid = None
-        at = self._clock.now()
-        last = await asyncio.to_thread(endings.last_lines, self._proxy_log, self._proxy_started_at)
-        await self._inbox.put(ev.ProxyExited(at=at, exit=Exit(at=at, code=exit_code, tail=last)))
 
     # --- a keeper is lost and another found
 
@@ -386,7 +344,7 @@ class LocalEngine:
 
     async def _on_found(self, listing: Listing) -> None:
         """Tells what changed while no keeper told us."""
-        before, proxy_before = self._processes, self._proxy_pid
+        before = self._processes
         self._take_over(listing)
         after, self._processes = self._processes, dict(before)
         for replica, process in after.items():
@@ -399,11 +357,7 @@ class LocalEngine:
         for replica, old in before.items():
             if old.running and replica not in after:
                 await self._exited(old.tag, old.pid, None)
-        if proxy_before is not None and self._proxy_pid != proxy_before:
-            pid, self._proxy_pid = self._proxy_pid, proxy_before
-            await self._proxy_exited(proxy_before, None)
-            if pid is not None:
-                await self._proxy_spawned(pid)
+        await self._proxy.reconcile(listing)
 
     async def _on_up(self) -> None:
         try:
@@ -427,7 +381,6 @@ class LocalEngine:
 
     def _take_over(self, listing: Listing) -> None:
         self._processes = {}
-        self._proxy_pid = None
         for row in listing:
             tag = tags.from_json(row.get("tag"))
             if tag is not None:
@@ -436,11 +389,6 @@ class LocalEngine:
                 )
                 if row["running"] and isinstance(tag.address, TcpAddress):
                     self._launcher.ports.adopt(tag.replica, tag.address.port)
-            elif row["name"] == PROXY and row["running"]:
-                self._proxy_pid = row["pid"]
-                self._proxy_started_at = row.get("started_at") or 0.0
-
-    # --- helpers
 
     def _probe(self, process: _Process) -> None:
         tag = process.tag
@@ -448,12 +396,3 @@ class LocalEngine:
         self._prober.start(
             Probed(replica=tag.replica, attempt=tag.attempt, pid=process.pid, address=address, health=tag.health)
         )
-
-    @property
-    def _proxy_log(self) -> Path:
-        return self._state.logs / f"{PROXY}.log"
-
-    def _spawn_task(self, work: Any, name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
