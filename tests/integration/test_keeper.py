@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -331,3 +332,24 @@ def test_a_keeper_needs_nothing_of_the_callers_shell(tmp_path: Path) -> None:
             del os.environ["SECRET_TOKEN_OF_TEST"]
 
     asyncio.run(main())
+
+
+def test_a_machine_without_epoll_is_told_and_everything_imports(tmp_path: Path) -> None:
+    """As macOS: what only Linux has is taken away before the first import."""
+    code = (
+        "import os, select, signal, sys\n"
+        "for module, names in ((select, ['epoll', 'EPOLLIN', 'EPOLLET', 'EPOLLOUT']), (os, ['pipe2', 'pidfd_open'])):\n"
+        "    for name in names: delattr(module, name)\n"
+        "sys.platform = 'darwin'\n"
+        "from pathlib import Path\n"
+        "from shoal.engines.local.keeper import child, clients, launch, linux, server, start, taps\n"
+        "from shoal.engines.local import keeper_client, names\n"
+        "from shoal.errors import UnsupportedError\n"
+        "from shoal.paths import StateFolder\n"
+        "try: start.start_keeper(StateFolder.beside(Path(sys.argv[1])), [])\n"
+        "except UnsupportedError as error: print(error)\n"
+        "print(names.detect()[0])\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert result.stdout.splitlines() == ["running an app needs Linux; use Linux, or a Linux virtual machine", "False"]
+    assert os.listdir(tmp_path) == []
