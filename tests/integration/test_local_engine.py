@@ -195,6 +195,20 @@ def test_a_command_that_does_not_exist_is_an_exit_in_words(tmp_path: Path) -> No
     run(tmp_path, scenario)
 
 
+def test_a_module_that_runs_a_server_of_its_own_is_told_so_at_once(tmp_path: Path) -> None:
+    """Flask's `app.run()` at import never returns; the runner says so after 30 s, the prober sees it before."""
+
+    async def scenario(box: Box) -> None:
+        port = free_port()
+        box.write("web.py", server(port=str(port)))
+        replica = await box.start(box.app("web"))
+        await box.failure(
+            replica, f"does not listen yet, but has opened 127.0.0.1:{port}: does its module call app.run()?"
+        )
+
+    run(tmp_path, scenario)
+
+
 def test_a_folder_that_does_not_exist_is_an_exit_in_words(tmp_path: Path) -> None:
     async def scenario(box: Box) -> None:
         end = await box.ended(box.app("web", folder=str(tmp_path / "no")))

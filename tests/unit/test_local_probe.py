@@ -106,7 +106,12 @@ class Script:
 
 def told(script: Script, monkeypatch: pytest.MonkeyPatch, *, for_s: float) -> list[str]:
     """What a prober puts into the inbox in so many (virtual) seconds."""
+
+    async def look(target: Target, result: Result) -> Result:
+        return result
+
     monkeypatch.setattr(prober_module, "probe", script)
+    monkeypatch.setattr(prober_module, "look_closer", look)  # it reads /proc, in a thread
     events: list[str] = []
 
     async def put(event: Event) -> None:

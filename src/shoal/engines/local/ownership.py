@@ -99,19 +99,17 @@ def conflicts(held: str, wanted: str) -> bool:
 
 
 def session_members(session: int) -> list[int]:
-    """The living processes of a session, its leader first."""
+    """The processes of a session, its leader first; zombies too."""
     found = [pid for pid in _processes() if session_of(pid) == session]
     return sorted(found, key=lambda pid: (pid != session, pid))
 
 
 def session_of(pid: int) -> int | None:
-    """None: no such process, or one that has ended."""
+    """None: no such process."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+        return os.getsid(pid)
     except OSError:
         return None
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] in ("Z", "X") else int(fields[3])
 
 
 def belongs_to(pid: int, sessions: Collection[int]) -> bool:

@@ -24,6 +24,7 @@ class Result:
 
 
 READY = Result(True)
+NOT_YET = Result(False, "does not listen yet")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,19 +48,26 @@ async def probe(target: Target, *, timeout_s: float = TIMEOUT_S) -> Result:
     except ConnectionRefusedError:
         return Result(False, "connection refused")
     except FileNotFoundError:
-        return Result(False, "does not listen yet")
+        return NOT_YET
     except (ConnectionResetError, BrokenPipeError):
         return judge(b"", target.health)
     except OSError as error:
         return Result(False, (error.strerror or str(error) or type(error).__name__).lower())
 
 
-async def probe_owner(target: Target) -> Result:
-    """Whether it is the replica itself that listens there: a server with SO_REUSEPORT shares its port with strangers,
-    and a replica that hard-codes a port is somewhere else. Reads /proc: for the first successes and for failures."""
-    if not isinstance(target.address, TcpAddress) or target.session is None:
-        return READY
-    return await asyncio.to_thread(_check_owner, target.address.port, target.session)
+async def look_closer(target: Target, result: Result) -> Result:
+    """The result, corrected or explained by who really listens. Reads /proc: for the first successes and for failures.
+
+    A server with SO_REUSEPORT shares its port with strangers, and one that hard-codes a port is somewhere else.
+    """
+    session = target.session
+    match target.address:
+        case TcpAddress(port=port) if session is not None:
+            return await asyncio.to_thread(_check_port, port, session, result)
+        case UnixAddress() if session is not None and result == NOT_YET:
+            return await asyncio.to_thread(_explain_silence, session, result)
+        case _:
+            return result
 
 
 def judge(head: bytes, health: str | None) -> Result:
@@ -101,20 +109,28 @@ async def _ask(target: Target) -> bytes:
             await writer.wait_closed()
 
 
-def _check_owner(port: int, session: int) -> Result:
-    everywhere = ownership.listeners()
+def _check_port(port: int, session: int, result: Result) -> Result:
     own = ownership.listeners_of(session)
     there = [listener for listener in own if listener.port == port]
     if any(listener.is_wildcard or listener.host == LOOPBACK for listener in there):
-        return READY
+        return result
     if there:  # Node's `localhost` is [::1] on many machines
         return Result(False, f"listens on {there[0]} only; listen on {LOOPBACK} or 0.0.0.0")
     if own:
-        where = ", ".join(sorted({str(listener) for listener in own}))
-        return Result(False, f"listens on {where}, not on $PORT={port}")
-    owner = ownership.owner_of(port, among=everywhere)
-    if owner is None:
-        return READY  # nothing to blame: the probe itself says what is wrong
-    if owner.pid is not None and ownership.belongs_to(owner.pid, (session,)):
-        return READY
+        return Result(False, f"listens on {_named(own)}, not on $PORT={port}")
+    owner = ownership.owner_of(port)
+    if owner is None or (owner.pid is not None and ownership.belongs_to(owner.pid, (session,))):
+        return result  # nobody to blame: the probe itself says what is wrong
     return Result(False, f"port {port} is answered by {owner}, not by this replica")
+
+
+def _explain_silence(session: int, result: Result) -> Result:
+    own = ownership.listeners_of(session)
+    if not own:
+        return result
+    guard = "does its module call app.run()? guard that with if __name__ == '__main__'"
+    return Result(False, f"{result.detail}, but has opened {_named(own)}: {guard}")
+
+
+def _named(listeners: list[ownership.Listener]) -> str:
+    return ", ".join(sorted({str(listener) for listener in listeners}))

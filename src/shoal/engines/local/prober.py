@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from shoal.engines.local.probe import READY, Result, Target, probe, probe_owner
+from shoal.engines.local.probe import READY, Result, Target, look_closer, probe
 from shoal.model.event import Event, ProbeFailed, ProbeSucceeded
 from shoal.model.replica import Address
 
@@ -77,9 +77,7 @@ class Prober:
         while True:
             result = await probe(target)
             if successes < SUCCESSES_TOLD and (result.ready or pause_s >= OWNER_PAUSE_S):
-                # The owner explains a failure, and unmasks a success that a stranger gave.
-                owned = await probe_owner(target)
-                result = owned if not owned.ready else result
+                result = await look_closer(target, result)
             if result.ready:
                 successes += 1
                 if successes <= SUCCESSES_TOLD:

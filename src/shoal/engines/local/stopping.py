@@ -47,7 +47,9 @@ def _is_shell(pid: int) -> bool:
 
 
 def _parent(pid: int) -> int | None:
+    """None: no such process, or one that has ended and waits to be reaped."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[1])
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+        return None if fields[0] in ("Z", "X") else int(fields[1])
     except (OSError, IndexError):
         return None
