@@ -165,7 +165,7 @@ def test_a_child_starts_with_a_clean_slate(tmp_path: Path) -> None:
             assert lines[3] == str(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
             # A shell says which signals it found ignored: none, not even SIGPIPE, which Python ignores.
             [ignored] = await box.run("ignored", "grep", "SigIgn", "/proc/self/status")
-            # 32 and 33 are the C library's own, which nobody else can set; whoever is started by make finds them ignored.
+            # 32 and 33 are the C library's own, which nobody else can set; make leaves them ignored.
             assert int(ignored.split()[1], 16) & ~(0b11 << 31) == 0
 
     asyncio.run(main())
