@@ -50,6 +50,8 @@ class Found:
     pid: int | None
     address: Address | None
     running: bool
+    ports: tuple[tuple[str, Address], ...] = ()
+    """Of its further ports, by their names."""
     exit_code: int | None = None
     """Of one that does not run any more; None where nobody saw it end."""
 

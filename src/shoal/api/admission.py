@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import PurePath
 
 from shoal.errors import UsageError
-from shoal.model.app import App, Command, Service
+from shoal.model.app import App, Command, External, Protocol, Service
 from shoal.spec.check import cycles, name_flaw
 from shoal.spec.schema import MAX_REPLICAS, is_label
 
@@ -38,7 +38,7 @@ def _flaws(app: App) -> Iterator[str]:
         yield from (f"services.{service.name}.{flaw}" for flaw in _service_flaws(service, services))
     for ring in cycles({name: [a for a in service.after if a in services] for name, service in services.items()}):
         yield f"services: {' after '.join(ring)} wait for one another"
-    published = Counter(service.port for service in app.services if service.publish and service.port)
+    published = Counter(port.number for service in app.services for port in service.every_port if port.publish)
     if app.gateway:
         published[app.gateway.port] += 1
         if app.gateway.port not in PORTS:
@@ -48,18 +48,37 @@ def _flaws(app: App) -> Iterator[str]:
                 yield f"gateway.routes: {route.path!r} does not start with '/'"
             if route.service not in services or services[route.service].port is None:
                 yield f"gateway.routes: {route.path} leads to '{route.service}', which is no service with a port"
-    for port, count in published.items():
+                continue
+            ports = {port.name: port for port in services[route.service].every_port}
+            port = ports.get(route.port) if route.port else services[route.service].every_port[0]
+            if port is None:
+                yield f"gateway.routes: {route.path}: '{route.service}' has no port '{route.port}'"
+            elif port.protocol is Protocol.TCP:
+                yield f"gateway.routes: {route.path} leads to '{route.service}', which speaks TCP"
+            if route.rewrite is not None and not route.rewrite.startswith("/"):
+                yield f"gateway.routes: {route.path}: rewrite: {route.rewrite!r} does not start with '/'"
+    for number, count in published.items():
         if count > 1:
-            yield f"services: port {port} is published {count} times"
+            yield f"services: port {number} is published {count} times"
 
 
 def _service_flaws(service: Service, services: dict[str, Service]) -> Iterator[str]:
     flaw = name_flaw(service.name, "")
     if flaw:
         yield f"name: {flaw[0]}"
-    if service.port is not None and service.port not in PORTS:
-        yield f"port: {service.port} is no port"
-    if service.publish and service.port is None:
+    numbers = [port.number for port in service.every_port]
+    for number, count in Counter(numbers).items():
+        if number not in PORTS:
+            yield f"port: {number} is no port"
+        if count > 1:
+            yield f"ports: {number} is there {count} times"
+    for port in service.ports:
+        if not is_label(port.name):
+            yield f"ports: {port.name!r} is no DNS label"
+    for name, count in Counter(port.name for port in service.every_port).items():
+        if count > 1:
+            yield f"ports: '{name}' is there {count} times"
+    if (service.publish or service.ports) and service.port is None:
         yield "publish: it has no port"
     if not 0 <= service.replicas <= MAX_REPLICAS:
         yield f"replicas: {service.replicas} is not between 0 and {MAX_REPLICAS}"
@@ -67,7 +86,9 @@ def _service_flaws(service: Service, services: dict[str, Service]) -> Iterator[s
         yield f"folder: {service.folder!r} is not absolute"
     if isinstance(service.workload, Command) and not service.workload.argv:
         yield "workload: the command is empty"
-    if service.health is not None and not service.health.startswith("/"):
+    if isinstance(service.workload, External) and (service.port is None or service.ports or service.replicas):
+        yield "external: it has one port, and no replicas"
+    if isinstance(service.health, str) and not service.health.startswith("/"):
         yield f"health: {service.health!r} does not start with '/'"
     for key, value in service.env:
         if not key or "=" in key or "\0" in key + value:

@@ -80,6 +80,8 @@ class Commands:
             raise UsageError(
                 f"{replicas} replicas of {service}: not between 0 and {REPLICAS_MAX}", way_out="name another number"
             )
+        if target.service.is_external:
+            raise ConflictError(f"{service} is outside: Shoal does not run it", way_out="scale it where it runs")
         scaled = ev.Scaled(at=self._clock.now(), service=service, replicas=replicas)
         return self._set(desired, replace(target, replicas=replicas), scaled)
 

@@ -89,7 +89,12 @@ class Controller:
                 adopted += 1
                 if process.pid is not None:
                     started = ev.ReplicaStarted(
-                        at=now, replica=row.id, attempt=row.attempt, pid=process.pid, address=process.address
+                        at=now,
+                        replica=row.id,
+                        attempt=row.attempt,
+                        pid=process.pid,
+                        address=process.address,
+                        ports=process.ports,
                     )
                     self._take(started, quiet=True)
             elif row.runs:
@@ -386,5 +391,6 @@ def _worth_saving(before: Replica | None, after: Replica) -> bool:
         or before.attempt != after.attempt
         or before.pid != after.pid
         or before.address != after.address
+        or before.ports != after.ports
         or before.detached_at != after.detached_at
     )

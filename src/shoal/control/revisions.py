@@ -15,10 +15,15 @@ from shoal.spec import wire
 def digest(app: App, service: Service) -> str:
     """Hash of all that a replica of this service is made of: its own spec, and the ports of those it calls.
 
-    How many replicas there are, what is published and what they start after changes no replica.
+    How many replicas there are, what is published, how they are called and what they start after changes no replica.
     """
-    essence = replace(service, replicas=0, publish=False, after=())
-    callees = [f"{callee}:{app.service(callee).port}" for callee in service.calls]
+    ports = tuple(replace(port, publish=False) for port in service.ports)
+    essence = replace(service, replicas=0, publish=False, ports=ports, rewrite_host=None, after=())
+    callees = [
+        f"{callee}:{port.number}:{port.name}:{port.protocol}"
+        for callee in service.calls
+        for port in app.service(callee).every_port
+    ]
     text = "\n".join([wire.encode(essence), *callees])
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from shoal.mesh.assemble import assemble
+from shoal.mesh.clusters import cluster_name
 from shoal.mesh.compile import MeshOptions, compile_app
 from shoal.mesh.endpoints import Endpoint, assignment
 from shoal.mesh.snapshot import Message, Snapshot
-from shoal.model.replica import ReplicaState
+from shoal.model.app import Port, Service
+from shoal.model.replica import Address, Replica, ReplicaState
 from shoal.model.topology import EdgeMap
 from shoal.model.world import Desired, Observed
 
@@ -30,12 +32,12 @@ class Routing:
             self._generation = desired.generation
             changed = True
         endpoints = _endpoints(desired, observed)
-        for service in [*endpoints, *self._endpoints]:
-            now = endpoints.get(service)
+        for cluster in [*endpoints, *self._endpoints]:
+            now = endpoints.get(cluster)
             if now is None:
-                self._assignments.pop(service, None)
-            elif self._endpoints.get(service) != now:
-                self._assignments[service] = assignment(service, now)
+                self._assignments.pop(cluster, None)
+            elif self._endpoints.get(cluster) != now:
+                self._assignments[cluster] = assignment(cluster, now)
             else:
                 continue
             changed = True
@@ -48,11 +50,23 @@ class Routing:
 
 
 def _endpoints(desired: Desired, observed: Observed) -> dict[str, tuple[Endpoint, ...]]:
-    """Ready replicas by service, for every service with a port; an empty tuple where there is none."""
-    found: dict[str, list[Endpoint]] = {
-        name: [] for name, target in desired.targets.items() if target.service.port is not None
-    }
+    """Ready replicas by cluster, for every port of a service that we run; an empty tuple where there is none."""
+    ready: dict[str, list[Replica]] = {name: [] for name in desired.targets}
     for replica in sorted(observed.replicas.values(), key=lambda r: r.number):
-        if replica.state is ReplicaState.READY and replica.address is not None and replica.service in found:
-            found[replica.service].append(Endpoint(replica=replica.id, address=replica.address))
-    return {name: tuple(endpoints) for name, endpoints in found.items()}
+        if replica.state is ReplicaState.READY and replica.service in ready:
+            ready[replica.service].append(replica)
+    found: dict[str, tuple[Endpoint, ...]] = {}
+    for name, target in desired.targets.items():
+        if target.service.is_external:
+            continue
+        for port in target.service.every_port:
+            reached = [(replica.id, _address_of(replica, target.service, port)) for replica in ready[name]]
+            # A replica of an older revision does not have every port.
+            found[cluster_name(target.service, port)] = tuple(
+                Endpoint(replica=replica, address=address) for replica, address in reached if address is not None
+            )
+    return found
+
+
+def _address_of(replica: Replica, service: Service, port: Port) -> Address | None:
+    return replica.address if port.number == service.port else dict(replica.ports).get(port.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shoal.model import action as act
-from shoal.model.app import App, Command, PythonApp, Service
+from shoal.model.app import App, Command, External, Protocol, PythonApp, Service
 from shoal.model.replica import Replica, ReplicaState
 from shoal.model.status import (
     AppStatus,
@@ -105,10 +105,18 @@ def service_status(target: Target, desired: Desired, observed: Observed, plan: P
         wanted=0 if desired.down else target.replicas,
         ready=len(ready),
         port=service.port,
-        address=f"http://localhost:{service.port}" if service.publish and service.port else None,
+        address=_published(service),
         calls=service.calls,
         replicas=tuple(replica_status(r, waits.get(r.id, "")) for r in replicas),
     )
+
+
+def _published(service: Service) -> str | None:
+    """Of the first of its ports that is bound for people: `http://localhost:3000`, `localhost:6379`."""
+    port = next((port for port in service.every_port if port.publish), None)
+    if port is None:
+        return None
+    return f"http://localhost:{port.number}" if port.protocol is Protocol.HTTP else f"localhost:{port.number}"
 
 
 def _health(target: Target, desired: Desired, replicas: list[Replica], ready: int, wait: str) -> tuple[Health, str]:
@@ -122,6 +130,8 @@ def _health(target: Target, desired: Desired, replicas: list[Replica], ready: in
         why = worst.last_exit.reason if worst.last_exit else "it ends"
         serving = f"; {ready} of {wanted} ready" if ready else ""
         return Health.FAILING, f"crash loop: {why} ({worst.crashes} times in a row){serving}"
+    if target.service.is_external:
+        return Health.READY, "outside: Shoal does not run it"
     outdated = [r for r in current if r.revision != target.revision.number or r.generation != target.generation]
     if wanted == 0 and not current:
         return Health.STOPPED, "scaled to 0"
@@ -185,6 +195,8 @@ def runs(service: Service) -> str:
             return f"command {text}"
         case Command():
             return "command " + " ".join(service.workload.argv)
+        case External():
+            return f"external {service.workload}"
 
 
 def explain(target: Target, desired: Desired, observed: Observed, plan: Plan, edges: EdgeMap) -> Explanation:
@@ -203,7 +215,13 @@ def explain(target: Target, desired: Desired, observed: Observed, plan: Plan, ed
         settings=_settings(target),
         decisions=decisions,
         waits=tuple(f"{w.subject}: {w.reason}" for w in plan.waits if w.subject == name or w.subject in own),
-        reaches={c: f"{edges.address(name, c)}:{desired.app.service(c).port}" for c in service.calls},
+        reaches={
+            f"{callee}:{port.name}" if port.number != desired.app.service(callee).port else callee: (
+                f"{edges.address(name, callee)}:{port.number}"
+            )
+            for callee in service.calls
+            for port in desired.app.service(callee).every_port
+        },
         called_by=tuple(s.name for s in desired.app.services if name in s.calls),
     )
 
@@ -230,16 +248,20 @@ def _settings(target: Target) -> tuple[Setting, ...]:
         return Setting(name=name, value=str(value), source=source or ("default" if value == default else "app file"))
 
     scaled = "shoal scale" if target.replicas != service.replicas else ""
-    health = service.health or ("answers its protocol" if service.port else "its process runs")
+    health = str(service.health or ("answers its protocol" if service.port else "its process runs"))
+    ports = ", ".join(f"{port.name}: {port.number} ({port.protocol})" for port in service.ports)
     return (
         setting("runs", runs(service), None),
         setting("folder", service.folder, None),
         setting("port", service.port if service.port is not None else "none: a worker", "none: a worker"),
+        setting("protocol", service.protocol.value, plain.protocol.value),
+        setting("ports", ports or "none", "none"),
         setting("publish", "yes" if service.publish else "no", "yes" if service.port else "no"),
         setting("replicas", target.replicas, plain.replicas, scaled),
         setting("health", health, health if service.health is None else None),
         setting("calls", ", ".join(service.calls) or "none", "none"),
         setting("after", ", ".join(service.after) or "none", "none"),
+        setting("rewrite_host", service.rewrite_host or "no", "no"),
         setting("names", service.names.value, plain.names.value),
         *(Setting(name=f"env {key}", value="set", source="app file") for key, _ in service.env),
     )

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
-from shoal.mesh.clusters import cluster
-from shoal.mesh.denial import denial_routes, denial_routes_name, denied_addresses, deny_log
-from shoal.mesh.listeners import deny, edge, outer, socket_door
-from shoal.mesh.routes import GATEWAY, MESH, gateway_routes, mesh_routes, service_routes, service_routes_name
+from shoal.mesh.clusters import cluster_name, clusters
+from shoal.mesh.denial import Denied, denial_routes, denial_routes_name, denied_addresses, deny_log, tcp_deny_log
+from shoal.mesh.listeners import bytes_to, deny, edge, outer, reset, socket_door
+from shoal.mesh.routes import (
+    GATEWAY,
+    MESH,
+    Times,
+    gateway_routes,
+    mesh_routes,
+    service_routes,
+    service_routes_name,
+)
 from shoal.mesh.snapshot import CLUSTER, LISTENER, ROUTES, Message
-from shoal.model.app import App
+from shoal.model.app import App, Port, Protocol, Service
 from shoal.model.topology import EdgeMap
 
 LOOPBACK = "127.0.0.1"
@@ -31,6 +39,7 @@ class MeshOptions:
     deny_listeners_max: int = 2048
     """How many (caller, port) pairs get a listener that says why a call is denied. Beyond it such a call is refused by
     the kernel, without words: 1,000 services on 1,000 ports of their own would need a million."""
+    times: Times = field(default_factory=Times)
 
 
 def compile_app(app: App, edges: EdgeMap, options: MeshOptions) -> dict[str, dict[str, Message]]:
@@ -40,28 +49,22 @@ def compile_app(app: App, edges: EdgeMap, options: MeshOptions) -> dict[str, dic
     edge has no deny listeners.
     """
     reachable = [service for service in app.services if service.port is not None]
-    routes = [*map(service_routes, reachable), mesh_routes(reachable)]
+    times = options.times
+    routes = [route for service in reachable for route in service_routes(service, times)]
+    routes.append(mesh_routes(reachable, times))
     if app.gateway is not None:
-        routes.append(gateway_routes(app, app.gateway))
+        routes.append(gateway_routes(app, app.gateway, times))
     denied = list(islice(denied_addresses(app, edges), options.deny_listeners_max))
-    routes.extend(denial_routes(caller, options.app_file) for caller in {c.name: c for c, _, _ in denied}.values())
+    answered = {denial.caller.name: denial.caller for denial in denied if not denial.tcp}
+    routes.extend(denial_routes(caller, options.app_file) for caller in answered.values())
     listeners = [
         *_published(app, options),
         *_edges(app, edges),
-        *(
-            deny(
-                f"deny.{caller.name}.{address}.{port}",
-                address,
-                port,
-                routes=denial_routes_name(caller.name),
-                access_log=deny_log(),
-            )
-            for caller, address, port in denied
-        ),
+        *map(_denied, denied),
         socket_door("mesh.sock", options.mesh_socket, routes=MESH),
     ]
     return {
-        CLUSTER: {service.name: cluster(service) for service in reachable},
+        CLUSTER: {cluster.name: cluster for service in reachable for cluster in clusters(service)},
         LISTENER: {listener.name: listener for listener in listeners},
         ROUTES: {configuration.name: configuration for configuration in routes},
     }
@@ -69,30 +72,37 @@ def compile_app(app: App, edges: EdgeMap, options: MeshOptions) -> dict[str, dic
 
 def _published(app: App, options: MeshOptions) -> Iterable[Message]:
     """IPv6 has listeners of its own: where `[::1]` cannot be bound, 127.0.0.1 still is."""
-    doors = [
-        (f"publish.{service.name}.{service.port}", service.port, service_routes_name(service.name))
-        for service in app.services
-        if service.publish and service.port is not None
-    ]
-    if app.gateway is not None:
-        doors.append((GATEWAY, app.gateway.port, GATEWAY))
-    for name, port, routes in doors:
-        yield outer(name, LOOPBACK, port, routes=routes)
-        if options.ipv6:
-            yield outer(f"{name}.v6", LOOPBACK6, port, routes=routes)
+    hosts = [(LOOPBACK, ""), (LOOPBACK6, ".v6")] if options.ipv6 else [(LOOPBACK, "")]
+    for host, suffix in hosts:
+        for service in app.services:
+            for port in service.every_port:
+                if port.publish:
+                    name = f"publish.{service.name}.{port.number}{suffix}"
+                    if port.protocol is Protocol.TCP:
+                        yield bytes_to(name, host, port.number, cluster=cluster_name(service, port))
+                    else:
+                        yield outer(name, host, port.number, routes=service_routes_name(service, port))
+        if app.gateway is not None:
+            yield outer(f"{GATEWAY}{suffix}", host, app.gateway.port, routes=GATEWAY)
 
 
 def _edges(app: App, edges: EdgeMap) -> Iterable[Message]:
-    ports = {service.name: service.port for service in app.services}
     for caller in app.services:
-        for callee in dict.fromkeys(caller.calls):
-            port = ports[callee]
-            if port is None:
-                continue
-            leased = edges.edges[caller.name, callee]
-            yield edge(
-                f"edge.{caller.name}.{callee}.{port}",
-                edges.address(leased.caller, leased.callee),
-                port,
-                routes=service_routes_name(callee),
-            )
+        for callee in map(app.service, dict.fromkeys(caller.calls)):
+            for port in callee.every_port:
+                leased = edges.edges[caller.name, callee.name]
+                yield _edge(caller, callee, port, edges.address(leased.caller, leased.callee))
+
+
+def _edge(caller: Service, callee: Service, port: Port, address: str) -> Message:
+    name = f"edge.{caller.name}.{callee.name}.{port.number}"
+    if port.protocol is Protocol.TCP:
+        return bytes_to(name, address, port.number, cluster=cluster_name(callee, port))
+    return edge(name, address, port.number, routes=service_routes_name(callee, port))
+
+
+def _denied(denial: Denied) -> Message:
+    name, caller = denial.listener, denial.caller.name
+    if denial.tcp:
+        return reset(name, denial.address, denial.port, access_log=tcp_deny_log())
+    return deny(name, denial.address, denial.port, routes=denial_routes_name(caller), access_log=deny_log())

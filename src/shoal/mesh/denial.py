@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
 
 from envoy.config.accesslog.v3 import accesslog_pb2
@@ -13,7 +14,7 @@ from envoy.extensions.access_loggers.grpc.v3 import als_pb2
 from shoal.mesh.messages import duration, matching, packed
 from shoal.mesh.problems import Problem, answering
 from shoal.mesh.snapshot import Message
-from shoal.model.app import App, Service
+from shoal.model.app import App, Protocol, Service
 from shoal.model.topology import DENIED, EdgeMap
 
 CONTROL_CLUSTER = "xds"
@@ -21,6 +22,7 @@ CONTROL_CLUSTER = "xds"
 DENY_LOG = "deny"
 """The access log's name. One for all: each would hold a stream and a timer of its own in every worker."""
 _PREFIX = "deny."
+_TCP = ".tcp:"
 
 
 def denial_routes_name(caller: str) -> str:
@@ -32,31 +34,64 @@ def caller_of(routes: str) -> str | None:
     return routes.removeprefix(_PREFIX) if routes.startswith(_PREFIX) else None
 
 
-def denied_addresses(app: App, edges: EdgeMap) -> Iterator[tuple[Service, str, int]]:
-    """(caller, address, port) of all that is to be denied: a caller's deny address on every port of a service that it
-    does not declare, and the address of every edge that it declared once (its replicas may still have the old name)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Denied:
+    """An address and port at which a service's calls are denied."""
+
+    caller: Service
+    address: str
+    port: int
+    tcp: tuple[str, ...] = ()
+    """Not empty: nobody there speaks HTTP, so that a call is reset; these are the services that it may have meant."""
+
+    @property
+    def listener(self) -> str:
+        """The listener's name; `denied_by` reads it."""
+        name = f"{_PREFIX}{self.caller.name}.{self.address}.{self.port}"
+        return f"{name}{_TCP}{','.join(self.tcp)}" if self.tcp else name
+
+
+def denied_by(listeners: Iterable[str]) -> dict[tuple[str, int], tuple[str, str]]:
+    """From the names of all listeners: (address, port) of those that reset -> the caller and the service that it meant;
+    of several on the same port the first."""
+    found = {}
+    for name in listeners:
+        start, tcp, callees = name.partition(_TCP)
+        if tcp and start.startswith(_PREFIX):
+            caller, _, rest = start.removeprefix(_PREFIX).partition(".")
+            address, _, port = rest.rpartition(".")
+            found[address, int(port)] = (caller, callees.partition(",")[0])
+    return found
+
+
+def denied_addresses(app: App, edges: EdgeMap) -> Iterator[Denied]:
+    """All that is to be denied: a caller's deny address on every port of a service that it does not declare, and the
+    address of every edge that it declared once (its replicas may still have the old name)."""
     by_name = {service.name: service for service in app.services}
-    ports = {service.name: service.port for service in app.services if service.port is not None}
-    everything = sorted(set(ports.values()))
-    of_port: dict[int, int] = {}
-    for port in ports.values():
-        of_port[port] = of_port.get(port, 0) + 1
+    of_port: dict[int, dict[str, Protocol]] = {}
+    for service in app.services:
+        for port in service.every_port:
+            of_port.setdefault(port.number, {})[service.name] = port.protocol
     for caller in app.services:
         if (caller.name, DENIED) not in edges.edges:
             continue
-        declared: dict[int, int] = {}
-        for callee in set(caller.calls):
-            callee_port = ports.get(callee)
-            if callee_port is not None:
-                declared[callee_port] = declared.get(callee_port, 0) + 1
         address = edges.address(caller.name, DENIED)
-        for port in everything:
-            if declared.get(port, 0) < of_port[port]:
-                yield caller, address, port
-    for caller_name, callee in sorted(edges.edges):
-        once_caller, port_then = by_name.get(caller_name), ports.get(callee)
-        if once_caller is not None and port_then is not None and callee not in once_caller.calls:
-            yield once_caller, edges.address(caller_name, callee), port_then
+        for number, everybody in sorted(of_port.items()):
+            denied = {name: protocol for name, protocol in everybody.items() if name not in caller.calls}
+            if denied:
+                yield Denied(caller=caller, address=address, port=number, tcp=_only_tcp(denied))
+    for caller_name, callee_name in sorted(edges.edges):
+        once_caller, callee = by_name.get(caller_name), by_name.get(callee_name)
+        if once_caller is not None and callee is not None and callee_name not in once_caller.calls:
+            address = edges.address(caller_name, callee_name)
+            for port in callee.every_port:
+                tcp = _only_tcp({callee_name: port.protocol})
+                yield Denied(caller=once_caller, address=address, port=port.number, tcp=tcp)
+
+
+def _only_tcp(services: dict[str, Protocol]) -> tuple[str, ...]:
+    """The names, where an answer in HTTP would be understood by none; else nothing."""
+    return tuple(sorted(services)) if set(services.values()) == {Protocol.TCP} else ()
 
 
 def denial_routes(caller: Service, app_file: str) -> Message:
@@ -89,14 +124,23 @@ def denial_routes(caller: Service, app_file: str) -> Message:
 @cache
 def deny_log() -> Message:
     """Tells the control plane of each denied call, over the connection that its configuration comes by."""
-    config = als_pb2.HttpGrpcAccessLogConfig(
-        common_config=als_pb2.CommonGrpcAccessLogConfig(
-            log_name=DENY_LOG,
-            transport_api_version=config_source_pb2.ApiVersion.V3,
-            grpc_service=grpc_service_pb2.GrpcService(
-                envoy_grpc=grpc_service_pb2.GrpcService.EnvoyGrpc(cluster_name=CONTROL_CLUSTER)
-            ),
-            buffer_flush_interval=duration(1.0),
-        )
-    )
+    config = als_pb2.HttpGrpcAccessLogConfig(common_config=_log_config())
     return accesslog_pb2.AccessLog(name="envoy.access_loggers.http_grpc", typed_config=packed(config))
+
+
+@cache
+def tcp_deny_log() -> Message:
+    """The same of each connection that is reset."""
+    config = als_pb2.TcpGrpcAccessLogConfig(common_config=_log_config())
+    return accesslog_pb2.AccessLog(name="envoy.access_loggers.tcp_grpc", typed_config=packed(config))
+
+
+def _log_config() -> Message:
+    return als_pb2.CommonGrpcAccessLogConfig(
+        log_name=DENY_LOG,
+        transport_api_version=config_source_pb2.ApiVersion.V3,
+        grpc_service=grpc_service_pb2.GrpcService(
+            envoy_grpc=grpc_service_pb2.GrpcService.EnvoyGrpc(cluster_name=CONTROL_CLUSTER)
+        ),
+        buffer_flush_interval=duration(1.0),
+    )

@@ -1,4 +1,4 @@
-"""The replicas that Envoy may send requests to, by service."""
+"""The replicas that Envoy may send requests to, by cluster."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Endpoint:
     address: Address
 
 
-def assignment(service: str, endpoints: Sequence[Endpoint]) -> Message:
-    """A service's endpoints, in the order of their replicas' ids. Empty: callers get 503 `no-ready-replica`."""
+def assignment(cluster: str, endpoints: Sequence[Endpoint]) -> Message:
+    """A cluster's endpoints, in the order of their replicas' ids. Empty: callers get 503 `no-ready-replica`."""
     ready = sorted(endpoints, key=lambda endpoint: endpoint.replica)
     return endpoint_pb2.ClusterLoadAssignment(
-        cluster_name=service,
+        cluster_name=cluster,
         endpoints=[endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=[_lb_endpoint(e) for e in ready])]
         if ready
         else [],

@@ -3,21 +3,27 @@ a changed listener drains its connections."""
 
 from __future__ import annotations
 
+import struct
+import sys
 from collections.abc import Sequence
 from functools import cache
 
 from envoy.config.common.mutation_rules.v3 import mutation_rules_pb2
-from envoy.config.core.v3 import address_pb2, extension_pb2, protocol_pb2
+from envoy.config.core.v3 import address_pb2, extension_pb2, protocol_pb2, socket_option_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
-from shoal.mesh.messages import by_ads, exactly, packed, pipe_address, socket_address, starting_with
+from shoal.mesh import defaults
+from shoal.mesh.messages import by_ads, duration, exactly, packed, pipe_address, socket_address, starting_with
 from shoal.mesh.problems import local_replies
 from shoal.mesh.snapshot import Message
 
+_SOL_SOCKET, _SO_LINGER = (0xFFFF, 0x80) if sys.platform == "darwin" else (1, 13)
+_LINGER_0 = struct.pack("ii", 1, 0)
 _Manager = http_connection_manager_pb2.HttpConnectionManager
 
 
@@ -46,17 +52,47 @@ def deny(name: str, host: str, port: int, *, routes: str, access_log: Message) -
     return _listener(name, socket_address(host, port), manager)
 
 
+def bytes_to(name: str, host: str, port: int, *, cluster: str) -> Message:
+    """A published port or an edge that speaks TCP: whatever comes goes to a replica as it is."""
+    proxy = tcp_proxy_pb2.TcpProxy(
+        stat_prefix=name,
+        cluster=cluster,
+        idle_timeout=duration(defaults.STREAM_IDLE_S),
+        max_connect_attempts=UInt32Value(value=defaults.CONNECTS_TCP),
+    )
+    filters = [listener_components_pb2.Filter(name="tcp", typed_config=packed(proxy))]
+    return _with_filters(name, socket_address(host, port), filters)
+
+
+def reset(name: str, host: str, port: int, *, access_log: Message) -> Message:
+    """The address of TCP calls that a service has not declared: whoever connects is reset at once."""
+    listener = _with_filters(name, socket_address(host, port), [])
+    listener.access_log.append(access_log)
+    # Accepted sockets take it over: their end is an RST, and nobody takes it for an empty answer.
+    listener.socket_options.append(
+        socket_option_pb2.SocketOption(
+            description="SO_LINGER 0",
+            level=_SOL_SOCKET,
+            name=_SO_LINGER,
+            buf_value=_LINGER_0,
+            state=socket_option_pb2.SocketOption.STATE_LISTENING,
+        )
+    )
+    return listener
+
+
 def _listener(name: str, address: Message, manager: Message) -> Message:
+    filters = [listener_components_pb2.Filter(name="http", typed_config=packed(manager))]
+    return _with_filters(name, address, filters)
+
+
+def _with_filters(name: str, address: Message, filters: Sequence[Message]) -> Message:
     return listener_pb2.Listener(
         name=name,
         address=address,
         # With it, a second program of the same user could bind the port too and get half of the connections.
         enable_reuse_port=BoolValue(value=False),
-        filter_chains=[
-            listener_components_pb2.FilterChain(
-                filters=[listener_components_pb2.Filter(name="http", typed_config=packed(manager))]
-            )
-        ],
+        filter_chains=[listener_components_pb2.FilterChain(filters=filters)],
     )
 
 

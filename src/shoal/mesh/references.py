@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
 from shoal.mesh.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Message
 
@@ -14,7 +15,8 @@ Reference = tuple[str, str]
 
 
 def references(type_url: str, message: Message) -> frozenset[Reference]:
-    """Of a cluster: its assignment. Of a listener: its routes. Of routes: their clusters. Of anything else: nothing."""
+    """Of a cluster: its assignment. Of a listener: its routes, or its cluster. Of routes: their clusters. Of anything
+    else: nothing."""
     if type_url == CLUSTER:
         return frozenset(_of_cluster(message))
     if type_url == LISTENER:
@@ -32,6 +34,10 @@ def _of_cluster(cluster: Message) -> Iterator[Reference]:
 def _of_listener(listener: Message) -> Iterator[Reference]:
     for chain in listener.filter_chains:
         for network_filter in chain.filters:
+            tcp = tcp_proxy_pb2.TcpProxy()
+            if network_filter.typed_config.Unpack(tcp):
+                yield CLUSTER, tcp.cluster
+                continue
             manager = http_connection_manager_pb2.HttpConnectionManager()
             if not network_filter.typed_config.Unpack(manager):
                 continue

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from google.protobuf.wrappers_pb2 import UInt32Value
 
 from shoal.mesh import defaults
+from shoal.mesh.clusters import cluster_name, grpc_cluster_name
 from shoal.mesh.messages import containing, duration, matching, packed, set_header
 from shoal.mesh.problems import Problem, answering, is_grpc
 from shoal.mesh.snapshot import Message
-from shoal.model.app import App, Gateway, Route, Service
+from shoal.model.app import App, External, Gateway, Port, Protocol, Route, Service
 
 GATEWAY = "gateway"
 MESH = "mesh"
@@ -21,24 +24,38 @@ REPLICA_METADATA = ("shoal", "replica")
 """Where an endpoint's metadata holds the id of its replica."""
 
 
-def service_routes_name(service: str) -> str:
-    """The route configuration of a service: its published port and every edge to it share one."""
-    return f"service.{service}"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """How long things may take, in seconds."""
+
+    request: float = defaults.REQUEST_TIMEOUT_S
+    idle: float = defaults.STREAM_IDLE_S
 
 
-def service_routes(service: Service) -> Message:
-    host = route_components_pb2.VirtualHost(name=service.name, domains=["*"])
-    _send_to(host, service.name, route_components_pb2.RouteMatch(prefix="/"))
-    return _configuration(service_routes_name(service.name), [host])
+def service_routes_name(service: Service, port: Port) -> str:
+    """The route configuration of a service's port: where it is published and every edge to it share one."""
+    return f"service.{cluster_name(service, port)}"
 
 
-def mesh_routes(services: Iterable[Service]) -> Message:
-    """Every service by its name in the Host header, with or without a port."""
+def service_routes(service: Service, times: Times) -> Iterator[Message]:
+    """Of each of its ports that has routes."""
+    for port in service.every_port:
+        if port.protocol is not Protocol.TCP:
+            host = route_components_pb2.VirtualHost(name=service.name, domains=["*"])
+            _send_to(host, service, port, route_components_pb2.RouteMatch(prefix="/"), times)
+            yield _configuration(service_routes_name(service, port), [host])
+
+
+def mesh_routes(services: Iterable[Service], times: Times) -> Message:
+    """The main port of every service by its name in the Host header, with or without a port."""
     hosts = []
     names = []
     for service in services:
+        main = service.every_port[0]
+        if main.protocol is Protocol.TCP:
+            continue
         host = route_components_pb2.VirtualHost(name=service.name, domains=[service.name])
-        _send_to(host, service.name, route_components_pb2.RouteMatch(prefix="/"))
+        _send_to(host, service, main, route_components_pb2.RouteMatch(prefix="/"), times)
         hosts.append(host)
         names.append(service.name)
     unknown = Problem(
@@ -52,22 +69,23 @@ def mesh_routes(services: Iterable[Service]) -> Message:
     return _configuration(MESH, hosts)
 
 
-def gateway_routes(app: App, gateway: Gateway) -> Message:
+def gateway_routes(app: App, gateway: Gateway, times: Times) -> Message:
     """A host's own routes come before those without a host; among each, the longest path wins."""
-    del app
     for_any = _longest_first(route for route in gateway.routes if route.host is None)
     hosts = []
     for name in sorted({route.host.lower() for route in gateway.routes if route.host is not None}):
         own = _longest_first(route for route in gateway.routes if route.host is not None and route.host.lower() == name)
-        hosts.append(_gateway_host(name, [name], [*own, *for_any]))
-    hosts.append(_gateway_host("any host", ["*"], for_any))
+        hosts.append(_gateway_host(app, name, [name], [*own, *for_any], times))
+    hosts.append(_gateway_host(app, "any host", ["*"], for_any, times))
     return _configuration(GATEWAY, hosts)
 
 
-def _gateway_host(name: str, domains: list[str], routes: Sequence[Route]) -> Message:
+def _gateway_host(app: App, name: str, domains: list[str], routes: Sequence[Route], times: Times) -> Message:
     host = route_components_pb2.VirtualHost(name=name, domains=domains)
     for route in routes:
-        _send_to(host, route.service, _below(route.path))
+        service = app.service(route.service)
+        port = next(p for p in service.every_port if p.name == route.port or not route.port)
+        _send_to(host, service, port, _below(route.path), times, route)
     unknown = Problem(
         code="no-route",
         title="No route",
@@ -115,37 +133,62 @@ def _configuration(name: str, hosts: Sequence[Message]) -> Message:
     )
 
 
-def _send_to(host: Message, cluster: str, match: Message) -> None:
+def _send_to(
+    host: Message, service: Service, port: Port, match: Message, times: Times, gateway: Route | None = None
+) -> None:
     """Adds the routes of one path to one service: first those without a time-out, then the retry classes.
 
     Streams (WebSockets, gRPC, server-sent events) would be cut by the request time-out; gRPC brings its own in
-    `grpc-timeout`. What is idempotent, or carries an `Idempotency-Key`, is tried again on every failure; anything else
-    only where no application can have seen it.
+    `grpc-timeout`. gRPC has a cluster of its own. What is idempotent, or carries an `Idempotency-Key`, is tried again
+    on every failure; anything else only where no application can have seen it.
     """
     idempotent = _header(":method", matching("|".join(defaults.IDEMPOTENT_METHODS)))
     event_stream = _header("accept", containing("text/event-stream"))
     upgrade = route_components_pb2.HeaderMatcher(name="upgrade", present_match=True)
     keyed = route_components_pb2.HeaderMatcher(name="idempotency-key", present_match=True)
-    for headers, stream, again in (
-        ((upgrade,), True, _UNSEEN),
-        ((is_grpc(),), True, _UNSEEN),
-        ((event_stream, idempotent), True, _IDEMPOTENT),
-        ((event_stream,), True, _UNSEEN),
-        ((idempotent,), False, _IDEMPOTENT),
-        ((keyed,), False, _IDEMPOTENT),
-        ((), False, _UNSEEN),
+    cluster, grpc_cluster = cluster_name(service, port), grpc_cluster_name(service, port)
+    for leads_to, headers, stream, again in (
+        (cluster, (upgrade,), True, _UNSEEN),
+        (grpc_cluster, (is_grpc(), keyed), True, _IDEMPOTENT),
+        (grpc_cluster, (is_grpc(),), True, _UNSEEN),
+        (cluster, (event_stream, idempotent), True, _IDEMPOTENT),
+        (cluster, (event_stream,), True, _UNSEEN),
+        (cluster, (idempotent,), False, _IDEMPOTENT),
+        (cluster, (keyed,), False, _IDEMPOTENT),
+        (cluster, (), False, _UNSEEN),
     ):
         route = host.routes.add(name=cluster, match=match)
         route.match.headers.extend(headers)
         action = route.route
-        action.cluster = cluster
+        action.cluster = leads_to
         action.retry_policy.CopyFrom(again)
+        _rewrite(route, service, gateway)
         if stream:
             action.timeout.CopyFrom(duration(0))
-            action.idle_timeout.CopyFrom(duration(defaults.STREAM_IDLE_S))
+            action.idle_timeout.CopyFrom(duration(times.idle))
             action.max_stream_duration.grpc_timeout_header_max.CopyFrom(duration(0))
         else:
-            action.timeout.CopyFrom(duration(defaults.REQUEST_TIMEOUT_S))
+            action.timeout.CopyFrom(duration(times.request))
+
+
+def _rewrite(route: Message, service: Service, gateway: Route | None) -> None:
+    """What the service sees in the place of what the caller wrote."""
+    host = service.rewrite_host
+    if host is None and isinstance(service.workload, External):
+        host = str(service.workload)  # servers outside are many sites on one address, told apart by it
+    if host is not None:
+        route.route.host_rewrite_literal = host
+        route.route.append_x_forwarded_host = True
+    if gateway is None or gateway.rewrite is None:
+        return
+    path, instead = gateway.path.rstrip("/"), gateway.rewrite.rstrip("/")
+    # A prefix would not do: of `/api/users` without `/api` it leaves `//users`, or of `/api` nothing at all.
+    regex = route.route.regex_rewrite
+    regex.pattern.regex = f"^{re.escape(path)}" + ("" if instead else "/?")
+    regex.substitution = instead or "/"
+    if path:
+        # So that the service can write links: it does not know any more where it is.
+        route.request_headers_to_add.append(set_header("x-forwarded-prefix", path.replace("%", "%%")))
 
 
 def _header(name: str, match: Message) -> Message:
@@ -172,5 +215,7 @@ def _retries(*conditions: str) -> Message:
 
 _UNSEEN = _retries("connect-failure", "refused-stream", "reset-before-request")
 """Where the request cannot have reached an application."""
-_IDEMPOTENT = _retries("connect-failure", "refused-stream", "reset-before-request", "reset", "gateway-error")
-"""Also where it may have: a connection that broke off, or an answer of 502, 503 or 504."""
+_IDEMPOTENT = _retries(
+    "connect-failure", "refused-stream", "reset-before-request", "reset", "gateway-error", "unavailable"
+)
+"""Also where it may have: a connection that broke off, an answer of 502, 503 or 504, or gRPC's UNAVAILABLE."""

@@ -28,6 +28,67 @@ class Command:
     argv: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class External:
+    """`external:` a name in the mesh for something that Shoal does not run."""
+
+    host: str
+    """A host name, or an IP address without brackets."""
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Protocol(StrEnum):
+    """What is spoken on a port."""
+
+    HTTP = "http"
+    """HTTP/1.1 towards the replica, HTTP/2 for gRPC alone; callers may use either."""
+    GRPC = "grpc"
+    """HTTP/2 towards the replica, whatever the caller speaks."""
+    TCP = "tcp"
+    """Bytes: no routes, no retries once connected."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """One port of a service in the mesh."""
+
+    name: str
+    """A DNS-1123 label, unique in its service; empty for a main port that was written as `port:`."""
+    number: int
+    protocol: Protocol = Protocol.HTTP
+    publish: bool = False
+    """Whether it is also bound on 127.0.0.1 and [::1]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthCheck:
+    """How readiness is found out, where a path alone does not say it. Exactly one of `path`, `grpc`, `command`, or
+    none of them: the port answers its protocol."""
+
+    path: str | None = None
+    """Answers 200 to 399 when ready."""
+    grpc: bool = False
+    """The gRPC health service says SERVING."""
+    command: tuple[str, ...] = ()
+    """Ends with 0 when ready. One given as a string has become `("/bin/sh", "-c", string)`."""
+    port: str = ""
+    """Name of the port that is asked; empty: the main one."""
+    host: str = "localhost"
+    """The Host header of an HTTP request."""
+
+    def __str__(self) -> str:
+        where = f" on port {self.port}" if self.port else ""
+        if self.command:
+            shell = self.command[:2] == ("/bin/sh", "-c")
+            return f"command {self.command[2] if shell else ' '.join(self.command)}"
+        if self.grpc:
+            return f"gRPC health{where}"
+        return f"{self.path or 'answers its protocol'}{where}"
+
+
 class Names(StrEnum):
     """How a service's processes find the others."""
 
@@ -43,23 +104,43 @@ class Service:
 
     name: str
     """A DNS-1123 label: lower case letters, digits and `-`, at most 63."""
-    workload: PythonApp | Command
+    workload: PythonApp | Command | External
     folder: str
     """Absolute: the working directory of its processes."""
     port: int | None = None
-    """Its stable port in the mesh, 1 to 65535. None: a worker, which nobody can call."""
+    """Its stable main port in the mesh, 1 to 65535. None: a worker, which nobody can call."""
     publish: bool = False
     """Whether `port` is also bound on 127.0.0.1 and [::1]."""
     replicas: int = 1
     env: tuple[tuple[str, str], ...] = ()
     """What the user set; wins over everything that Shoal injects."""
-    health: str | None = None
-    """Path that answers 200 to 399 when ready. None: ready = answers its protocol."""
+    health: str | HealthCheck | None = None
+    """Text: the path that answers 200 to 399 when ready. None: ready = answers its protocol."""
     calls: tuple[str, ...] = ()
     """The services it may call by name."""
     after: tuple[str, ...] = ()
     """Services that have a ready replica before this one starts."""
     names: Names = Names.AUTO
+    protocol: Protocol = Protocol.HTTP
+    """What is spoken on `port`."""
+    port_name: str = ""
+    """Of `port`, where it was written in `ports:`."""
+    ports: tuple[Port, ...] = ()
+    """Further ports; none without `port`."""
+    rewrite_host: str | None = None
+    """The Host header that its replicas are sent. None: the caller's own."""
+
+    @property
+    def every_port(self) -> tuple[Port, ...]:
+        """The main port first; empty for a worker."""
+        if self.port is None:
+            return ()
+        main = Port(name=self.port_name, number=self.port, protocol=self.protocol, publish=self.publish)
+        return (main, *self.ports)
+
+    @property
+    def is_external(self) -> bool:
+        return isinstance(self.workload, External)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +151,10 @@ class Route:
     path: str
     """Starts with `/`; `/users` matches `/users` and `/users/7`, not `/users2`."""
     host: str | None = None
+    port: str = ""
+    """Name of the service's port; empty: the main one."""
+    rewrite: str | None = None
+    """What stands in the place of `path` in what the service sees; `/` takes it away. None: nothing is changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

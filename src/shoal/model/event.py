@@ -46,6 +46,8 @@ class ReplicaStarted(_Event):
     attempt: int
     pid: int
     address: Address | None
+    ports: tuple[tuple[str, Address], ...] = ()
+    """Of its further ports, by their names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +131,9 @@ class SnapshotApplied(_Event):
 
     version: int
     replicas: frozenset[str]
+    rejected: tuple[tuple[str, str], ...] = ()
+    """All that Envoy still refuses of it: (resource, its words). Comes again, with the same version, when that changes:
+    a port that was taken is free."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

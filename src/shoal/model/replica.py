@@ -132,7 +132,9 @@ class Replica:
     """Exits in a row without 60 s of readiness between; the exponent of the back-off."""
     pid: int | None = None
     address: Address | None = None
-    """Where its process listens. None: not started, or a worker."""
+    """Where its process listens for its main port. None: not started, or a worker."""
+    ports: tuple[tuple[str, Address], ...] = ()
+    """Where it listens for its further ports, by their names."""
     ready_since: float | None = None
     detached_at: float | None = None
     """Since when, draining, it is out of every snapshot that Envoy may hold."""

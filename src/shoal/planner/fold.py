@@ -86,6 +86,7 @@ def _schedule(observed: Observed, event: ev.ReplicaScheduled) -> None:
         attempt=event.attempt,
         pid=None,
         address=None,
+        ports=(),
         ready_since=None,
         successes=0,
         failures=0,
@@ -112,7 +113,7 @@ def _moved(replica: Replica, event: _OfReplica, observed: Observed) -> Replica:
         case ev.ReplicaStarted():
             if event.attempt != replica.attempt:
                 return replica
-            return replace(replica, pid=event.pid, address=event.address, progress="")
+            return replace(replica, pid=event.pid, address=event.address, ports=event.ports, progress="")
         case ev.ProbeSucceeded():
             if event.attempt != replica.attempt:
                 return replica

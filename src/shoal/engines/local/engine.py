@@ -13,7 +13,7 @@ from typing import Any
 from shoal.engines.local import endings, names, stopping, tags, tails, taken
 from shoal.engines.local.keeper_client import KeeperError
 from shoal.engines.local.keeper_link import KeeperLink, Listing
-from shoal.engines.local.launching import Launcher, Prepared
+from shoal.engines.local.launching import Launcher, Prepared, further_lease
 from shoal.engines.local.prober import Probed, Prober
 from shoal.engines.local.proxy import NAME as PROXY
 from shoal.engines.local.proxy import ProxyLaunch, ProxyProcess
@@ -21,7 +21,7 @@ from shoal.engines.local.tags import ReplicaTag
 from shoal.errors import EngineError, ShoalError
 from shoal.model import event as ev
 from shoal.model.app import App
-from shoal.model.replica import Address, Exit, TcpAddress
+from shoal.model.replica import Exit, TcpAddress
 from shoal.model.status import ExecContext
 from shoal.model.topology import EdgeMap
 from shoal.paths import StateFolder
@@ -220,6 +220,7 @@ class LocalEngine:
                     attempt=tag.attempt,
                     pid=process.pid,
                     address=tag.address,
+                    ports=tag.addresses,
                     running=process.running,
                     exit_code=process.exit_code,
                 )
@@ -320,7 +321,12 @@ class LocalEngine:
             start.seen.set()
         await self._inbox.put(
             ev.ReplicaStarted(
-                at=self._clock.now(), replica=tag.replica, attempt=tag.attempt, pid=process.pid, address=tag.address
+                at=self._clock.now(),
+                replica=tag.replica,
+                attempt=tag.attempt,
+                pid=process.pid,
+                address=tag.address,
+                ports=tag.addresses,
             )
         )
         self._probe(process)
@@ -389,10 +395,22 @@ class LocalEngine:
                 )
                 if row["running"] and isinstance(tag.address, TcpAddress):
                     self._launcher.ports.adopt(tag.replica, tag.address.port)
+                for name, address in tag.addresses if row["running"] else ():
+                    if isinstance(address, TcpAddress):
+                        self._launcher.ports.adopt(further_lease(tag.replica, name), address.port)
 
     def _probe(self, process: _Process) -> None:
         tag = process.tag
-        address: Address | None = tag.address
         self._prober.start(
-            Probed(replica=tag.replica, attempt=tag.attempt, pid=process.pid, address=address, health=tag.health)
+            Probed(
+                replica=tag.replica,
+                attempt=tag.attempt,
+                pid=process.pid,
+                address=tag.address,
+                health=tag.health,
+                protocol=tag.protocol,
+                ports=tag.ports,
+                env=self._launcher.variables(tag, process.pid),
+                folder=tag.folder,
+            )
         )

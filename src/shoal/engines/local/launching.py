@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shoal.engines.local import surroundings
@@ -16,7 +16,7 @@ from shoal.engines.local.surroundings import Place
 from shoal.engines.local.tags import ReplicaTag
 from shoal.engines.local.uv import Progress
 from shoal.errors import EngineError
-from shoal.model.app import App, Names, PythonApp, Service
+from shoal.model.app import App, HealthCheck, Names, Protocol, PythonApp, Service
 from shoal.model.event import ReplicaProgressed, Warned
 from shoal.model.replica import Address, TcpAddress, UnixAddress
 from shoal.model.status import ExecContext
@@ -48,6 +48,7 @@ class Launcher:
         self._overlays = Overlays(state.environments / "overlays")
         self._hosts = HostsFiles(state.hosts)
         self._base = surroundings.base_environment(os.environ)
+        self._variables: dict[str, Mapping[str, str]] = {}
         self._warned: set[tuple[str, str]] = set()
 
     async def prepare(self, launch: Launch) -> Prepared:
@@ -61,13 +62,14 @@ class Launcher:
 
         found = await self._environments.prepare(Path(service.folder), app_folder, progress)
         environment, overlay = await self._for_workload(service, found, progress)
-        address = self._address(launch.replica, app, service)
+        address, ports = self._address(launch.replica, app, service), self._further(launch.replica, app, service)
         place = Place(
             replica=launch.replica,
             data_dir=self._data_folder(service),
             environment=environment,
             named=self._is_named(service),
             port=address.port if isinstance(address, TcpAddress) else None,
+            ports={name: where.port for name, _, where in ports},
             socket=Path(address.path) if isinstance(address, UnixAddress) else None,
             overlay=overlay,
         )
@@ -78,14 +80,20 @@ class Launcher:
             number=launch.revision.number,
             attempt=launch.attempt,
             address=address,
-            health=service.health,
+            health=_filled(service.health, app, service, edges, place),
             hosts=namespace["hosts"] if namespace else None,
             asked_at=self._clock.now(),
+            protocol=service.protocol,
+            ports=ports,
+            folder=service.folder,
         )
+        env = surroundings.environment(self._base, app, service, edges, place)
+        if isinstance(service.health, HealthCheck) and service.health.command:
+            self._variables[launch.replica] = env
         return Prepared(
             request={
                 "argv": surroundings.argv(app, service, edges, place),
-                "env": surroundings.environment(self._base, app, service, edges, place),
+                "env": env,
                 "cwd": service.folder,
                 "log": str(self.log_of(service.name, launch.replica)),
                 "tag": tag.to_json(),
@@ -111,12 +119,21 @@ class Launcher:
             nsswitch=namespace["nsswitch"] if namespace else None,
         )
 
+    def variables(self, tag: ReplicaTag, pid: int) -> Mapping[str, str]:
+        """Of a running replica, for its health command; those of one that an earlier daemon started are read from its
+        process. Empty where there is no such command."""
+        if not isinstance(tag.health, HealthCheck) or not tag.health.command:
+            return {}
+        return self._variables.get(tag.replica) or surroundings.variables_of(pid)
+
     def log_of(self, service: str, replica: str) -> Path:
         return self._state.logs / service / f"{replica}.log"
 
     def release(self, replica: str, service: str | None, hosts_in_use: Collection[str]) -> None:
         """Gives back what a replica had that will not come again."""
+        self._variables.pop(replica, None)
         self.ports.release(replica)
+        self.ports.release_further(replica)
         try:
             self._state.replica_socket(replica).unlink(missing_ok=True)
             if service is not None:
@@ -159,10 +176,12 @@ class Launcher:
             return UnixAddress(path=str(path))
         if service.port is None:
             return None
-        claimed = {peer.port for peer in app.services if peer.port is not None}
-        if app.gateway is not None:
-            claimed.add(app.gateway.port)
-        return TcpAddress(host=LOOPBACK, port=self.ports.lease(replica, avoid=claimed))
+        return TcpAddress(host=LOOPBACK, port=self.ports.lease(replica, avoid=_claimed(app)))
+
+    def _further(self, replica: str, app: App, service: Service) -> tuple[tuple[str, Protocol, TcpAddress], ...]:
+        claimed = _claimed(app)
+        leases = [(port, self.ports.lease(further_lease(replica, port.name), avoid=claimed)) for port in service.ports]
+        return tuple((port.name, port.protocol, TcpAddress(host=LOOPBACK, port=leased)) for port, leased in leases)
 
     def _is_named(self, service: Service) -> bool:
         return self.named and service.names is Names.AUTO
@@ -183,6 +202,24 @@ class Launcher:
         except OSError as error:
             raise EngineError(f"{folder} cannot be made: {error.strerror}") from error
         return folder
+
+
+def further_lease(replica: str, port: str) -> str:
+    """Under which name a replica's further port is leased."""
+    return f"{replica}:{port}"
+
+
+def _claimed(app: App) -> set[int]:
+    claimed = {port.number for peer in app.services for port in peer.every_port}
+    return claimed | ({app.gateway.port} if app.gateway is not None else set())
+
+
+def _filled(
+    health: str | HealthCheck | None, app: App, service: Service, edges: EdgeMap, place: Place
+) -> str | HealthCheck | None:
+    if not isinstance(health, HealthCheck) or not health.command:
+        return health
+    return replace(health, command=tuple(surroundings.filled(app, service, health.command, edges, place)))
 
 
 def _check_folder(service: Service) -> None:

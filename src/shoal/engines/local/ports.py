@@ -51,6 +51,11 @@ class PortLeases:
     def release(self, replica: str) -> None:
         self._held.pop(replica, None)
 
+    def release_further(self, replica: str) -> None:
+        """The leases under `<replica>:<name>`."""
+        for name in [name for name in self._held if name.startswith(f"{replica}:")]:
+            del self._held[name]
+
     def _candidates(self) -> Iterator[int]:
         for _ in self._ports:
             port = self._ports[self._next]

@@ -1,18 +1,27 @@
-"""One readiness probe: an HTTP/1.1 request, and what its answer means."""
+"""One readiness probe: a question in the port's own protocol, or a command, and what the answer means."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
+import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import assert_never
 
 from shoal.engines.local import ownership
+from shoal.model.app import Protocol
 from shoal.model.replica import Address, TcpAddress, UnixAddress
 from shoal.planner.environment import LOOPBACK
 
 TIMEOUT_S = 1.0
+COMMAND_S = 5.0
+"""How long a command may take; a Python alone takes a tenth of a second to start, more where many do."""
 _HEAD_MAX = 16_384
+_SETTINGS = b"\x04"
+"""Type of the frame that an HTTP/2 server begins with; three bytes of length come before it."""
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |\r|$)")
 
 
@@ -33,16 +42,34 @@ class Target:
 
     address: Address
     health: str | None
-    """Ready: it answers 200 to 399 on this path. None: ready when it answers `/` with anything below 500."""
+    """Ready: it answers 200 to 399 on this path. None: ready when it answers its protocol, which for HTTP is anything
+    below 500 on `/`."""
     session: int | None = None
     """The pid of the replica: its processes are those of the session that it leads."""
+    protocol: Protocol = Protocol.HTTP
+    strict: bool = False
+    """gRPC: its health service must say so."""
+    host: str = "localhost"
+    """Some frameworks refuse hosts that they do not know; all know localhost."""
+    quiet: bool = False
+    """TCP: look whether it listens, without connecting. MySQL shuts out a host that connects a hundred times and says
+    nothing, and others fill their logs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A command that ends with 0 when the replica is ready."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    folder: str
 
 
 async def probe(target: Target, *, timeout_s: float = TIMEOUT_S) -> Result:
     """Asks once. Raises nothing: whatever goes wrong is the detail."""
     try:
         async with asyncio.timeout(timeout_s):
-            return judge(await _ask(target), target.health)
+            return await _probe(target, timeout_s)
     except TimeoutError:
         return Result(False, f"no answer in {timeout_s:g} s")
     except ConnectionRefusedError:
@@ -53,6 +80,71 @@ async def probe(target: Target, *, timeout_s: float = TIMEOUT_S) -> Result:
         return judge(b"", target.health)
     except OSError as error:
         return Result(False, (error.strerror or str(error) or type(error).__name__).lower())
+
+
+async def _probe(target: Target, timeout_s: float) -> Result:
+    if target.health is not None:
+        return judge(await _ask(target), target.health)
+    match target.protocol:
+        case Protocol.HTTP:
+            return judge(await _ask(target), None)
+        case Protocol.GRPC:
+            from shoal.engines.local import probe_grpc  # an import of 0.1 s that most apps never need
+
+            detail = await probe_grpc.why_not_ready(target.address, strict=target.strict, timeout_s=timeout_s)
+            return Result(False, detail) if detail else READY
+        case Protocol.TCP:
+            return await _accepts(target)
+        case _:
+            assert_never(target.protocol)
+
+
+async def _accepts(target: Target) -> Result:
+    address = target.address
+    if target.quiet and isinstance(address, TcpAddress):
+        known = await asyncio.to_thread(ownership.listeners)
+        if known:  # nothing: there is no /proc to look into
+            listens = any(listener.port == address.port for listener in known)
+            return READY if listens else Result(False, "does not listen any more")
+    _, writer = await _connect(address)
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return READY
+
+
+async def run_command(ask: Ask, *, timeout_s: float = COMMAND_S) -> Result:
+    """Runs it once, in a session of its own. Raises nothing."""
+    name = ask.argv[2] if ask.argv[:2] == ("/bin/sh", "-c") else ask.argv[0]
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *ask.argv,
+            env=dict(ask.env),
+            cwd=ask.folder,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        return Result(False, f"{name} cannot be run: {(error.strerror or str(error)).lower()}")
+    try:
+        async with asyncio.timeout(timeout_s):
+            assert process.stdout is not None
+            said = await process.stdout.read(_HEAD_MAX)
+            while await process.stdout.read(_HEAD_MAX):
+                pass  # else it would wait for ever to say more
+            code = await process.wait()
+    except TimeoutError:
+        return Result(False, f"{name} did not end in {timeout_s:g} s")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+    if code == 0:
+        return READY
+    last = said.decode("utf-8", "replace").strip().rpartition("\n")[2][:120]
+    return Result(False, f"{name} ended with {code}" + (f": {last}" if last else ""))
 
 
 async def look_closer(target: Target, result: Result) -> Result:
@@ -75,6 +167,8 @@ def judge(head: bytes, health: str | None) -> Result:
     if not head:
         return Result(False, "closed the connection without an answer")
     found = _STATUS.match(head)
+    if found is None and head[:1] == b"\0" and head[3:4] == _SETTINGS:
+        return Result(False, "speaks HTTP/2 only; say protocol: grpc")
     if found is None:
         first = head.split(b"\n", 1)[0][:40].decode("ascii", "replace").strip()
         return Result(False, f"the answer is not HTTP: {first!r}")
@@ -85,16 +179,11 @@ def judge(head: bytes, health: str | None) -> Result:
 
 
 async def _ask(target: Target) -> bytes:
-    address = target.address
-    if isinstance(address, UnixAddress):
-        reader, writer = await asyncio.open_unix_connection(address.path, limit=_HEAD_MAX)
-    else:
-        reader, writer = await asyncio.open_connection(address.host, address.port, limit=_HEAD_MAX)
+    reader, writer = await _connect(target.address)
     try:
-        # Some frameworks refuse hosts that they do not know; all know localhost.
         path = target.health or "/"
         writer.write(
-            f"GET {path} HTTP/1.1\r\nhost: localhost\r\nuser-agent: shoal-probe\r\naccept: */*\r\n"
+            f"GET {path} HTTP/1.1\r\nhost: {target.host}\r\nuser-agent: shoal-probe\r\naccept: */*\r\n"
             "connection: close\r\n\r\n".encode("latin-1", "replace")
         )
         try:
@@ -107,6 +196,12 @@ async def _ask(target: Target) -> bytes:
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
+
+
+async def _connect(address: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if isinstance(address, UnixAddress):
+        return await asyncio.open_unix_connection(address.path, limit=_HEAD_MAX)
+    return await asyncio.open_connection(address.host, address.port, limit=_HEAD_MAX)
 
 
 def _check_port(port: int, session: int, result: Result) -> Result:

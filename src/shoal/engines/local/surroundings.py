@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import assert_never
 
 from shoal.engines.local.environments import Environment
 from shoal.engines.local.overlays import RUNNER
-from shoal.model.app import App, Command, PythonApp, Service
+from shoal.errors import EngineError
+from shoal.model.app import App, Command, External, PythonApp, Service
 from shoal.model.topology import EdgeMap
-from shoal.planner.environment import fill_in, injected, references
+from shoal.planner.environment import fill_in, injected, port_variable, references
 
 SHELL = ("/bin/sh", "-c")
 _PORT = re.compile(r"\$(?:PORT\b|\{PORT\})")
@@ -32,6 +34,8 @@ class Place:
     """It has a private hosts file."""
     port: int | None = None
     """Where a command should listen."""
+    ports: Mapping[str, int] = field(default_factory=dict)
+    """Where it should listen for its further ports, by their names."""
     socket: Path | None = None
     """Where an ASGI or WSGI application listens."""
     overlay: Path | None = None
@@ -58,10 +62,21 @@ def environment(base: Mapping[str, str], app: App, service: Service, edges: Edge
     env |= injected(app, service, edges, named=place.named, replica=place.replica, data_dir=str(place.data_dir))
     if place.port is not None:
         env["PORT"] = str(place.port)
+    env |= {port_variable(name): str(number) for name, number in place.ports.items()}
     values = references(app, service, edges, named=place.named)
     for key, value in service.env:
-        env[key] = _with_port(fill_in(value, values, port=place.port), place.port)
+        env[key] = _with_port(fill_in(value, values, port=place.port, ports=place.ports), place.port)
     return env
+
+
+def variables_of(pid: int) -> dict[str, str]:
+    """What a process was started with. Empty: it has ended, or there is no /proc."""
+    try:
+        found = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return {}
+    pairs = (entry.partition(b"=") for entry in found)
+    return {os.fsdecode(key): os.fsdecode(value) for key, equals, value in pairs if equals}
 
 
 def argv(app: App, service: Service, edges: EdgeMap, place: Place) -> list[str]:
@@ -75,15 +90,19 @@ def argv(app: App, service: Service, edges: EdgeMap, place: Place) -> list[str]:
             line += ["--folder", service.folder, "--socket", str(place.socket)]
             return [*line, "--overlay", str(place.overlay)] if place.overlay is not None else line
         case Command():
-            values = references(app, service, edges, named=place.named)
-            filled = [fill_in(part, values, port=place.port) for part in workload.argv]
-            # In a shell's command `$PORT` is for the shell, quotes and all.
-            return filled if is_shell(workload) else [_with_port(part, place.port) for part in filled]
+            return filled(app, service, workload.argv, edges, place)
+        case External():
+            raise EngineError(f"{service.name} is outside; Shoal does not run it")
+        case _:
+            assert_never(workload)
 
 
-def is_shell(workload: PythonApp | Command) -> bool:
-    """A command that was written as one string."""
-    return isinstance(workload, Command) and workload.argv[:2] == SHELL
+def filled(app: App, service: Service, argv: Sequence[str], edges: EdgeMap, place: Place) -> list[str]:
+    """A command line of a replica, its own or its health command, with all references filled in."""
+    values = references(app, service, edges, named=place.named)
+    line = [fill_in(part, values, port=place.port, ports=place.ports) for part in argv]
+    # In a shell's command `$PORT` is for the shell, quotes and all.
+    return line if tuple(argv[:2]) == SHELL else [_with_port(part, place.port) for part in line]
 
 
 def _with_port(text: str, port: int | None) -> str:

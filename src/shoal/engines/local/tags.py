@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from shoal.model.app import HealthCheck, Protocol
 from shoal.model.replica import Address, TcpAddress, UnixAddress
 
 
@@ -16,34 +17,45 @@ class ReplicaTag:
     """Of its revision."""
     attempt: int
     address: Address | None
-    health: str | None
+    health: str | HealthCheck | None
+    """A command in it has its references filled in."""
     hosts: str | None
     """The hosts file that it has bound."""
     asked_at: float
     """Just before it was started, seconds of the epoch: its log starts here."""
+    protocol: Protocol = Protocol.HTTP
+    ports: tuple[tuple[str, Protocol, Address], ...] = ()
+    """Its further ports, by their names."""
+    folder: str = "/"
+    """Its working directory."""
+
+    @property
+    def addresses(self) -> tuple[tuple[str, Address], ...]:
+        """Of its further ports, by their names."""
+        return tuple((name, address) for name, _, address in self.ports)
 
     def to_json(self) -> dict[str, object]:
-        plain = asdict(self)
-        match self.address:
-            case UnixAddress(path=path):
-                plain["address"] = {"path": path}
-            case TcpAddress(host=host, port=port):
-                plain["address"] = {"host": host, "port": port}
-            case None:
-                pass
-        return {"kind": "replica", **plain}
+        return {"kind": "replica", **asdict(self)}
 
 
 def from_json(tag: object) -> ReplicaTag | None:
     """None: no replica's (Envoy's, the daemon's, that of another version of Shoal)."""
     if not isinstance(tag, dict) or tag.get("kind") != "replica":
         return None
-    fields: dict[str, Any] = {name: tag.get(name) for name in ReplicaTag.__dataclass_fields__}
+    fields: dict[str, Any] = {name: tag[name] for name in ReplicaTag.__dataclass_fields__ if name in tag}
     try:
-        address = fields["address"]
-        if address is not None:
-            fields["address"] = UnixAddress(**address) if "path" in address else TcpAddress(**address)
+        if fields["address"] is not None:
+            fields["address"] = _address(fields["address"])
+        if isinstance(fields["health"], dict):
+            check = fields["health"]
+            fields["health"] = HealthCheck(**check | {"command": tuple(check["command"])})
+        fields["protocol"] = Protocol(fields.get("protocol", Protocol.HTTP))
+        fields["ports"] = tuple((name, Protocol(how), _address(where)) for name, how, where in fields.get("ports", ()))
         known = ReplicaTag(**fields)
         return known if isinstance(known.replica, str) and isinstance(known.attempt, int) else None
-    except TypeError:
+    except (TypeError, KeyError, ValueError):
         return None
+
+
+def _address(plain: dict[str, Any]) -> Address:
+    return UnixAddress(**plain) if "path" in plain else TcpAddress(**plain)

@@ -30,9 +30,9 @@ def taken_ports(app: App, own: Collection[int]) -> list[str]:
 
 def _wanted(app: App) -> list[tuple[str, str, int, bool]]:
     wanted = [
-        (f"service {service.name!r}", f"'port' of {service.name!r}", service.port, service.publish)
+        (f"service {service.name!r}", f"'port' of {service.name!r}", port.number, port.publish)
         for service in app.services
-        if service.port is not None
+        for port in service.every_port
     ]
     if app.gateway is not None:
         wanted.append(("the gateway", "'port' of the gateway", app.gateway.port, True))
