@@ -263,5 +263,6 @@ def _settings(target: Target) -> tuple[Setting, ...]:
         setting("after", ", ".join(service.after) or "none", "none"),
         setting("rewrite_host", service.rewrite_host or "no", "no"),
         setting("names", service.names.value, plain.names.value),
+        setting("env_file", ", ".join(service.env_files) or "none", "none"),
         *(Setting(name=f"env {key}", value="set", source="app file") for key, _ in service.env),
     )

@@ -114,6 +114,8 @@ class Service:
     replicas: int = 1
     env: tuple[tuple[str, str], ...] = ()
     """What the user set; wins over everything that Shoal injects."""
+    env_files: tuple[str, ...] = ()
+    """The files that some of `env` was read from, as written; only told, never read again."""
     health: str | HealthCheck | None = None
     """Text: the path that answers 200 to 399 when ready. None: ready = answers its protocol."""
     calls: tuple[str, ...] = ()

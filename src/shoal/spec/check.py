@@ -13,6 +13,7 @@ from shoal.spec.document import Document, Loc
 from shoal.spec.problems import SpecError, did_you_mean, quoted
 from shoal.spec.review import Review
 from shoal.spec.schema import AppFile, ServiceFile, is_label
+from shoal.spec.surroundings import Variables, env_files, with_defaults
 
 RESERVED = ("localhost", "envoy", "daemon", "keeper")
 """No service is called so: the machine's own name, and the parts of Shoal that `shoal logs` shows."""
@@ -56,7 +57,10 @@ class _Check:
     def __init__(self, document: Document, folder: Path, environ: Mapping[str, str], hostname: str) -> None:
         self.review = Review(document)
         self.folder, self.environ, self.hostname = folder, environ, hostname
-        self.file: AppFile = self.review.read()
+        read = self.review.read()
+        services = {name: with_defaults(service, read.defaults) for name, service in read.services.items()}
+        self.file: AppFile = read.model_copy(update={"services": services})
+        self.variables = Variables(self.review, folder, environ)
         raw = document.plain.get("services") if isinstance(document.plain, dict) else None
         named = {str(loc[1]) for loc in document.places if len(loc) == 2 and loc[0] == "services"}
         self.known = sorted(named | set(raw or ()))
@@ -126,7 +130,8 @@ class _Check:
             port=service.port,
             publish=name in published,
             replicas=service.replicas,
-            env=tuple(self._env(loc, service, scope)),
+            env=self.variables.of(name, service, self.file.defaults, scope),
+            env_files=(*env_files(self.file.defaults), *env_files(service)),
             health=service.health,
             calls=tuple(service.calls),
             after=tuple(service.after),
@@ -153,17 +158,6 @@ class _Check:
         if review.sound(*loc, "run") and review.sound(*loc, "command"):
             review.at_key(loc, "nothing to run", "add 'run: module:attribute' for a Python app, or 'command'")
         return Command(argv=())
-
-    def _env(self, loc: Loc, service: ServiceFile, scope: references.Scope) -> list[tuple[str, str]]:
-        found = []
-        for key in service.env:
-            here = (*loc, "env", key)
-            if not key or "=" in key or "\0" in key:
-                self.review.at_key(here, f"{quoted(key)} cannot be a variable's name")
-            text, flaws = references.fill(self.review.document.written(here), scope)
-            self._report(here, flaws)
-            found.append((key, text))
-        return found
 
     def _folder(self, loc: Loc, service: ServiceFile) -> str:
         if service.cwd is None:

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import Any
 
-from shoal.spec import references
+from shoal.spec import dotenv, references
 from shoal.spec.compose import MAX_BYTES, MAX_DEPTH, MAX_NODES
 from shoal.spec.schema import json_schema
 
@@ -54,6 +54,14 @@ A service does not inherit the variables of the shell that runs `shoal up`: only
 (`PATH`, `HOME`, the proxy settings and the like). Pass another one on by its name: `env: {API_KEY: "${API_KEY}"}`.
 """
 
+ENV_FILES = """
+## Files of variables
+
+Later wins: `env_file` of `defaults`, `env` of `defaults`, `env_file` of the service, its `env`. The files are read by
+`shoal up` and `shoal check`; one that changed counts at the next `shoal up`, and gives the service a new revision.
+
+"""
+
 NAMES = """
 ## Names
 
@@ -76,11 +84,15 @@ def markdown() -> str:
     parts += ["\n## `services.<name>`\n\n", definitions["ServiceFile"]["description"], "\n\n"]
     parts += [_table(definitions["ServiceFile"])]
     parts += ["\n## `gateway`\n\n", _table(definitions["GatewayFile"])]
+    parts += ["\n## `defaults`\n\n", definitions["DefaultsFile"]["description"], "\n\n"]
+    parts += [_table(definitions["DefaultsFile"])]
     parts += [
         COMMANDS,
         "\n## References\n\nIn `env`, and in a `command` that is a list:\n\n",
         _references(),
         SHELL,
+        ENV_FILES,
+        (dotenv.__doc__ or "").partition("\n\n")[2],
         NAMES,
     ]
     parts += [

@@ -62,6 +62,11 @@ def fill(text: str, scope: Scope) -> tuple[str, list[Flaw]]:
     return _TOKEN.sub(replace, text), flaws
 
 
+def is_kept(text: str) -> bool:
+    """Whether the start of a replica would fill something in."""
+    return _KEPT.search(text) is not None
+
+
 def check_script(text: str, scope: Scope) -> list[Flaw]:
     """Of a shell's command line, where `$` belongs to the shell and only what it cannot mean is ours."""
     flaws: list[Flaw] = []

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from shoal.spec.document import Document, Loc
 from shoal.spec.problems import Problem, did_you_mean
-from shoal.spec.schema import AppFile, GatewayFile, ServiceFile
+from shoal.spec.schema import AppFile, DefaultsFile, GatewayFile, ServiceFile
 
 _DEEPEST = 4
 """Values are cut out at this depth at most: `services.web.env.NAME`."""
@@ -96,7 +96,8 @@ class Review:
 def _model_at(loc: Loc) -> type[BaseModel]:
     if not loc:
         return AppFile
-    return GatewayFile if loc[0] == "gateway" else ServiceFile
+    models: dict[str | int, type[BaseModel]] = {"gateway": GatewayFile, "defaults": DefaultsFile}
+    return models.get(loc[0], ServiceFile)
 
 
 def _cut(plain: Any, loc: Loc) -> bool:

@@ -117,7 +117,19 @@ def _mode(value: object) -> object:
     return value
 
 
+def _files(value: object) -> object:
+    names = value if isinstance(value, list) else [value]
+    if not all(isinstance(name, str) and name and "\0" not in name for name in names):
+        raise wrong("must be a file, or a list of files", "name them relative to the app file's folder")
+    return value
+
+
 Port = Annotated[int, Field(ge=1, le=65535), _whole(1, 65535)]
+Replicas = Annotated[int, Field(ge=0, le=MAX_REPLICAS), _whole(0, MAX_REPLICAS)]
+Health = Annotated[str, BeforeValidator(_health), Field(json_schema_extra={"pattern": "^/"})]
+Variables = dict[str, Annotated[str | int | float | bool, BeforeValidator(_variable)]]
+Files = Annotated[str | list[str], BeforeValidator(_files)]
+NamesMode = Annotated[Literal["auto", "env"], BeforeValidator(_mode)]
 ServiceNames = Annotated[list[str], BeforeValidator(_names_of_services)]
 
 
@@ -160,16 +172,20 @@ class ServiceFile(_Strict):
         description="Whether `port` is also bound on 127.0.0.1 and [::1]. Default: true when no other service and not "
         "the gateway has the same number.",
     )
-    replicas: Annotated[int, Field(ge=0, le=MAX_REPLICAS), _whole(0, MAX_REPLICAS)] = Field(
-        default=1, description="How many processes of it run.", examples=[3]
-    )
-    env: dict[str, Annotated[str | int | float | bool, BeforeValidator(_variable)]] = Field(
+    replicas: Replicas = Field(default=1, description="How many processes of it run.", examples=[3])
+    env: Variables = Field(
         default_factory=dict,
         description="Variables of its processes; they win over those that Shoal sets. `${NAME}` and "
         "`${NAME:-default}` come from the environment of `shoal up`; `$$` is a `$`.",
         examples=[{"LOG_LEVEL": "info", "USERS": "${user-service.url}"}],
     )
-    health: Annotated[str, BeforeValidator(_health), Field(json_schema_extra={"pattern": "^/"})] | None = Field(
+    env_file: Files = Field(
+        default_factory=list,
+        description="Files of variables (`NAME=value` a line, as Docker Compose reads them), relative to the app "
+        "file's folder. A later file wins over an earlier one, `env` over all of them.",
+        examples=[".env", [".env", "secrets.env"]],
+    )
+    health: Health | None = Field(
         default=None,
         description="A path that answers 200 to 399 when the replica is ready. Default: ready is what answers HTTP "
         "below 500.",
@@ -185,11 +201,26 @@ class ServiceFile(_Strict):
         description="Services of which a replica must be ready before this one starts. All others start at once.",
         examples=[["database"]],
     )
-    names: Annotated[Literal["auto", "env"], BeforeValidator(_mode)] = Field(
+    names: NamesMode = Field(
         default="auto",
         description="How its processes find the others: `auto` by name where the machine can do it, `env` by "
         "variables alone (`PRODUCT_SERVICE_URL`).",
     )
+
+
+class DefaultsFile(_Strict):
+    """What every service has, unless it says otherwise itself. Variables and files of variables are put together, and
+    the service's own win; any other key of the service takes the place of the one here."""
+
+    model_config = ConfigDict(title="Defaults")
+
+    env: Variables = Field(default_factory=dict, description="As `env` of a service.", examples=[{"LOG_LEVEL": "info"}])
+    env_file: Files = Field(default_factory=list, description="As `env_file` of a service.", examples=[".env"])
+    replicas: Replicas | None = Field(default=None, description="As `replicas` of a service.", examples=[2])
+    health: Health | None = Field(
+        default=None, description="As `health` of a service; passes by those without a port.", examples=["/healthz"]
+    )
+    names: NamesMode | None = Field(default=None, description="As `names` of a service.")
 
 
 class GatewayFile(_Strict):
@@ -220,6 +251,7 @@ class AppFile(_Strict):
         json_schema_extra={"propertyNames": {"pattern": f"^{_LABEL}$"}},
     )
     gateway: GatewayFile | None = Field(default=None, description="The front door. Default: none.")
+    defaults: DefaultsFile | None = Field(default=None, description="What every service has. Default: nothing.")
 
 
 def json_schema() -> dict[str, Any]:
