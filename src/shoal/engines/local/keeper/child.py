@@ -10,6 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from . import namespaces
+from .networks import Network
+
+Namespace = tuple[str | None, str | None, Network | None]
+"""What `namespaces.enter` takes."""
 
 SETUP_S_MAX = 5.0
 """How long a child may take from fork to exec. Longer means a folder on a dead network disk."""
@@ -30,7 +34,7 @@ def spawn(
     cwd: str,
     fifo: str,
     *,
-    namespace: tuple[str, str | None] | None,
+    namespace: Namespace | None,
     files_max: int | None,
     born: Callable[[int], None],
 ) -> int:
@@ -106,7 +110,7 @@ def _child(
     env: Mapping[str, str],
     cwd: str,
     fifo: str,
-    namespace: tuple[str, str | None] | None,
+    namespace: Namespace | None,
     files_max: int | None,
     report: int,
     go: int,
@@ -133,7 +137,7 @@ def _child(
             try:
                 namespaces.enter(*namespace)
             except namespaces.NamespaceError as error:
-                raise ExecError(str(error), code="namespace-failed") from error
+                raise ExecError(str(error), code=error.code) from error
         os.write(report, b"+")
         if os.read(go, 1) == b"+":  # else the keeper died before it wrote us down
             become(argv, env)

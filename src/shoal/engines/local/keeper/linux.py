@@ -11,6 +11,7 @@ import struct
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
+CLONE_NEWNET = 0x40000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
 MS_BIND, MS_REC, MS_SLAVE = 4096, 16384, 1 << 19
 F_GETPIPE_SZ = 1032
@@ -32,6 +33,11 @@ def _checked(result: int, what: str = "") -> int:
 def unshare(flags: int) -> None:
     """OSError: this kernel, container or user may not."""
     _checked(_libc.unshare(flags))
+
+
+def setns(fd: int, kind: int) -> None:
+    """Enters the namespace that `fd` stands for. OSError: it may not, or that is of another kind."""
+    _checked(_libc.setns(fd, kind))
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Enters a mount namespace in which `/etc/hosts` is a private file.
+"""Enters a mount namespace in which `/etc/hosts` is a private file; and a network of its own, where one is wanted.
 
 Unprivileged it takes a user namespace, in which we are root and may mount, and in it a second one that maps us back to
 the user we were: programs that look at their uid notice nothing. Root needs the mount namespace alone.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 
-from . import linux
+from . import linux, networks
+from .networks import Network
 
 HOSTS = "/etc/hosts"
 NSSWITCH = "/etc/nsswitch.conf"
@@ -18,25 +19,51 @@ _NSCD = ("/run/nscd", "/var/run/nscd")
 class NamespaceError(Exception):
     """Why there is no private hosts file, in words."""
 
+    code = "namespace-failed"
 
-def enter(hosts: str, nsswitch: str | None) -> None:
-    """Moves this (single-threaded) process into its own namespaces and binds the two files over the machine's.
+
+class NetworkError(NamespaceError):
+    """Why there is no network of its own, in words."""
+
+    code = "network-failed"
+
+
+def enter(hosts: str | None, nsswitch: str | None, network: Network | None = None) -> None:
+    """Moves this (single-threaded) process into its own namespaces, with the two files bound over the machine's and the
+    network. `hosts` None: the machine's own files stay.
 
     NamespaceError: the process may be half way in; it should end.
     """
+    target = None if hosts is None else _hosts_target()
+    uid, gid = os.geteuid(), os.getegid()
+    unprivileged = uid != 0
+    if unprivileged and network is not None and network.kind != networks.CREATE:
+        # Everything of the mesh has one owner: the user namespace of the mesh network.
+        _setns(network.user, linux.CLONE_NEWUSER, "the mesh's user namespace")
+    elif unprivileged:
+        _unshare(linux.CLONE_NEWUSER)
+        # Groups may not be changed inside, or the kernel refuses the map.
+        _write("/proc/self/setgroups", "deny")
+        _map(inside=(0, 0), outside=(uid, gid))
+    if network is not None:
+        _enter_network(network)
+    if hosts is not None and target is not None:
+        _unshare(linux.CLONE_NEWNS)
+        _bind(hosts, target, nsswitch)
+    if unprivileged and (network is None or network.kind == networks.OWN):
+        _unshare(linux.CLONE_NEWUSER)
+        _map(inside=(uid, gid), outside=(0, 0))
+
+
+def _hosts_target() -> str:
     target = os.path.realpath(HOSTS)
     if not os.path.isfile(target):
         way = HOSTS if target == HOSTS else f"{HOSTS}, a link to {target},"
         raise NamespaceError(f"{way} does not exist, so that no private one can take its place")
-    uid, gid = os.geteuid(), os.getegid()
-    unprivileged = uid != 0
-    if unprivileged:
-        _unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
-        # Groups may not be changed inside, or the kernel refuses the map.
-        _write("/proc/self/setgroups", "deny")
-        _map(inside=(0, 0), outside=(uid, gid))
-    else:
-        _unshare(linux.CLONE_NEWNS)
+    return target
+
+
+def _bind(hosts: str, target: str, nsswitch: str | None) -> None:
     # Slave, not private: what the machine mounts later must still appear inside.
     _mount("none", "/", None, linux.MS_REC | linux.MS_SLAVE)
     _mount(hosts, target, None, linux.MS_BIND)
@@ -45,9 +72,27 @@ def enter(hosts: str, nsswitch: str | None) -> None:
     for folder in {os.path.realpath(path) for path in _NSCD if os.path.isdir(path)}:
         # Empty: glibc asks nscd's cache before any file.
         _mount("none", folder, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC, "size=4k,mode=755")
-    if unprivileged:
-        _unshare(linux.CLONE_NEWUSER)
-        _map(inside=(uid, gid), outside=(0, 0))
+
+
+def _enter_network(network: Network) -> None:
+    try:
+        if network.kind == networks.CREATE:
+            linux.unshare(linux.CLONE_NEWNET)
+            networks.set_up_mesh()
+        elif network.kind == networks.JOIN:
+            linux.setns(network.net, linux.CLONE_NEWNET)
+        else:
+            networks.set_up_own(network)
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        raise NetworkError(f"a network of its own was refused ({what}{error.strerror})") from error
+
+
+def _setns(fd: int, kind: int, what: str) -> None:
+    try:
+        linux.setns(fd, kind)
+    except OSError as error:
+        raise NetworkError(f"{what} was refused ({error.strerror})") from error
 
 
 def _unshare(flags: int) -> None:

@@ -6,9 +6,11 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from . import PROTOCOL, VERSION
+from . import PROTOCOL, VERSION, networks
+from .child import Namespace
 from .clients import Client
 from .lease import LeaseError, NetworkLease
+from .networks import Network
 from .processes import Processes, RequestError
 
 Request = dict[str, object]
@@ -49,20 +51,44 @@ class Operations:
         env = request.get("env")
         if not isinstance(env, dict) or not all(isinstance(v, str) and "=" not in k for k, v in env.items()):
             raise RequestError("bad-request", "'env' must be an object of strings")
-        namespace = request.get("namespace")
-        binds: tuple[str, str | None] | None = None
-        if namespace is not None:
-            if not isinstance(namespace, dict):
-                raise RequestError("bad-request", "'namespace' must be null or an object with 'hosts'")
-            nsswitch = None if namespace.get("nsswitch") is None else _get(namespace, "nsswitch", str)
-            binds = (_get(namespace, "hosts", str), nsswitch)
         log = _get(request, "log", str)
         if not os.path.isabs(log):
             raise RequestError("bad-request", "'log' must be an absolute path")
-        pid = self._processes.spawn(
-            _get(request, "name", str), argv, env, _get(request, "cwd", str), log, request.get("tag"), binds
-        )
+        name, cwd = _get(request, "name", str), _get(request, "cwd", str)
+        namespace = self._namespace(request.get("namespace"))
+        try:
+            pid = self._processes.spawn(name, argv, env, cwd, log, request.get("tag"), namespace)
+        finally:
+            if namespace is not None and namespace[2] is not None:
+                namespace[2].close()
         return {"pid": pid}
+
+    def _namespace(self, wanted: object) -> Namespace | None:
+        """A network in it is the caller's to close."""
+        if wanted is None:
+            return None
+        if not isinstance(wanted, dict):
+            raise RequestError("bad-request", "'namespace' must be null or an object with 'hosts'")
+        hosts, nsswitch = (None if wanted.get(key) is None else _get(wanted, key, str) for key in ("hosts", "nsswitch"))
+        network = wanted.get("network")
+        if network is None and hosts is None:
+            raise RequestError("bad-request", "'namespace' must have 'hosts', 'network' or both")
+        if network is None:
+            return hosts, nsswitch, None
+        if not isinstance(network, dict):
+            raise RequestError("bad-request", "'network' must be null or an object with 'kind'")
+        return hosts, nsswitch, self._network(network)
+
+    def _network(self, wanted: dict[str, Any]) -> Network:
+        kind = _get(wanted, "kind", str)
+        if kind == networks.CREATE:
+            return Network(kind)
+        if kind not in (networks.JOIN, networks.OWN):
+            raise RequestError("bad-request", f"no kind {kind!r} of network; there are create, join, own")
+        address = _get(wanted, "address", str) if kind == networks.OWN else ""
+        if kind == networks.OWN and networks.number_of(address) is None:
+            raise RequestError("bad-request", f"{address!r} is no address of a replica, which is 10.77.x.y")
+        return self._processes.network(kind, _get(wanted, "mesh", str), address)
 
     def _signal(self, _client: Client, request: Request) -> Answer:
         group = _get(request, "group", bool) if "group" in request else False

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from . import child, linux
 from .logs import LogFile
+from .networks import Network, namespaces_of
 from .registry import (
     Record,
     Registry,
@@ -68,9 +69,10 @@ class Processes:
         cwd: str,
         log: str,
         tag: object,
-        namespace: tuple[str, str | None] | None,
+        namespace: child.Namespace | None,
     ) -> int:
-        """Returns the pid. RequestError: `exists`, `exec-failed`, `namespace-failed`, `bad-request`."""
+        """Returns the pid. RequestError: `exists`, `exec-failed`, `namespace-failed`, `network-failed`,
+        `bad-request`."""
         if not valid_name(name):
             raise RequestError("bad-request", f"{name!r} cannot name a process: letters, digits, '.', '_', '-' only")
         old = self.by_name.get(name)
@@ -114,6 +116,21 @@ class Processes:
         self.by_name[name] = self._own[pid] = process
         self._emit("spawned", process.record)
         return pid
+
+    def network(self, kind: str, mesh: str, address: str) -> Network:
+        """To be closed by the caller. `mesh`: the name of the process in the mesh network. RequestError."""
+        process = self.by_name.get(mesh)
+        if process is None or not process.record.running:
+            raise RequestError("network-failed", f"no process {mesh!r} runs that is in the mesh network")
+        try:
+            user, net = namespaces_of(process.record.pid)
+        except OSError as error:
+            raise RequestError("network-failed", f"the networks of {mesh!r} are closed to us: {error}") from error
+        network = Network(kind, address=address, user=user, net=net)
+        if not process.record.is_alive():
+            network.close()
+            raise RequestError("network-failed", f"{mesh!r} has just ended")
+        return network
 
     def adopt(self) -> None:
         """Finds what an earlier keeper started."""

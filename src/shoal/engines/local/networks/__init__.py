@@ -1,0 +1,1 @@
+"""`network: own`: whether it is to be had, the addresses of replicas, and sockets that reach them."""
