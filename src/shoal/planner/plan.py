@@ -55,14 +55,19 @@ def plan(desired: Desired | None, observed: Observed, now: float) -> Plan:
     if desired is None:
         return Plan()
     steps: list[Step] = [*_leaving(observed, now)]
-    for service in {r.service for r in observed.replicas.values()} - set(desired.targets):
-        steps += _drain_all(observed.of(service), "its service was removed from the app")
-    for target in desired.targets.values():
-        replicas = [r for r in observed.of(target.service.name) if not r.leaving]
+    # Gathered once: asking `observed.of` for each service took 60 ms an event with a thousand of them.
+    of_service: dict[str, list[Replica]] = {}
+    for replica in observed.replicas.values():
+        of_service.setdefault(replica.service, []).append(replica)
+    for service, there in of_service.items():
+        if service not in desired.targets:
+            steps += _drain_all(_by_number(there), "its service was removed from the app")
+    for name, target in desired.targets.items():
+        there = of_service.get(name, [])
         if desired.down:
-            steps += _drain_all(replicas, "the app goes down")
-        else:
-            steps += _keep(target, replicas, desired, observed, now)
+            steps += _drain_all(_by_number(there), "the app goes down")
+        elif not _at_rest(target, there):
+            steps += _keep(target, [r for r in _by_number(there) if not r.leaving], desired, observed, now)
     steps += _proxy(desired, observed, now)
     actions = tuple(s for s in steps if not isinstance(s, Wait))
     return Plan(
@@ -74,6 +79,21 @@ def plan(desired: Desired | None, observed: Observed, now: float) -> Plan:
     )
 
 
+def _by_number(replicas: list[Replica]) -> list[Replica]:
+    return sorted(replicas, key=lambda replica: replica.number)
+
+
+def _at_rest(target: Target, replicas: list[Replica]) -> bool:
+    """As many as wanted, all of them ready and as wanted: `_keep` would have nothing to say."""
+    if len(replicas) != target.replicas:
+        return False
+    revision, generation = target.revision.number, target.generation
+    for replica in replicas:
+        if replica.state is not ReplicaState.READY or replica.revision != revision or replica.generation != generation:
+            return False
+    return True
+
+
 def _drain_all(replicas: list[Replica], reason: str) -> Iterator[Step]:
     for replica in replicas:
         if not replica.leaving:
@@ -83,6 +103,8 @@ def _drain_all(replicas: list[Replica], reason: str) -> Iterator[Step]:
 def _leaving(observed: Observed, now: float) -> Iterator[Step]:
     """Out of Envoy first, then SIGTERM, then SIGKILL."""
     for replica in observed.replicas.values():
+        if replica.state is ReplicaState.READY:
+            continue  # nearly all of them, nearly always
         match replica.state:
             case ReplicaState.DRAINING:
                 detached = replica.detached_at
@@ -105,7 +127,7 @@ def _leaving(observed: Observed, now: float) -> Iterator[Step]:
                     yield act.KillReplica(replica=replica.id, reason=f"did not end within {words(STOP_S)} of SIGTERM")
             case ReplicaState.GONE:
                 yield act.ForgetReplica(replica=replica.id, reason="its process has ended")
-            case ReplicaState.STARTING | ReplicaState.READY | ReplicaState.UNREADY | ReplicaState.BACKING_OFF:
+            case ReplicaState.STARTING | ReplicaState.UNREADY | ReplicaState.BACKING_OFF:
                 pass
 
 
