@@ -20,7 +20,10 @@ from shoal.model.app import App, Command, Gateway, PythonApp, Route, Service
 from shoal.model.journal import JournalEntry
 from shoal.model.status import (
     AppStatus,
+    Change,
+    ChangeKind,
     Deployment,
+    DryRun,
     ExecContext,
     ExitStatus,
     Explanation,
@@ -56,6 +59,19 @@ APP = App(
     folder="/shop",
 )
 DOCUMENT: dict[str, Any] = wire.to_plain(APP)
+
+DRY_RUN = DryRun(
+    app="shop",
+    generation=2,
+    changes=(
+        Change(service="cart", change=ChangeKind.CHANGED, reasons=("port: 3000 -> 3002",), revision=2),
+        Change(service="products", change=ChangeKind.UNCHANGED),
+        Change(service="old", change=ChangeKind.REMOVED),
+    ),
+    gateway=ChangeKind.NEW,
+    decisions=("start cart-r2 (revision 2): replaces an older one by revision 2",),
+    waits=("cart: 1 older replicas serve until newer ones do",),
+)
 
 REPLICA = ReplicaStatus(
     id="cart-r1",
@@ -141,6 +157,10 @@ class FakeCommands:
         self._do("exec", service)
         self._known(service)
         return CONTEXT
+
+    def dry_run(self, app: App) -> DryRun:
+        self._do("plan", app)
+        return DRY_RUN
 
     async def deploy(self, app: App) -> Deployment:
         self._do("deploy", app)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from shoal.api.problems import MethodError, TooLargeError
 from shoal.errors import ConflictError, NotFoundError, ShoalError, StoreError, UsageError
 from shoal.model.app import App
-from shoal.model.status import AppStatus, Deployment, ExecContext, Explanation, ServiceStatus
+from shoal.model.status import AppStatus, Deployment, DryRun, ExecContext, Explanation, ServiceStatus
 from shoal.spec import wire
-from tests.support.api import APP, CONTEXT, DOCUMENT, EXPLANATION, SERVICE, STATUS, Plane, asked, problem_of
+from tests.support.api import APP, CONTEXT, DOCUMENT, DRY_RUN, EXPLANATION, SERVICE, STATUS, Plane, asked, problem_of
 
 
 @pytest.fixture
@@ -36,6 +36,7 @@ def plane(tmp_path: Path) -> Plane:
             Deployment,
             Deployment(generation=2, changed=("cart",), removed=(), sequence=5),
         ),
+        ("POST", "/v1/plan", {"app": DOCUMENT}, 200, DryRun, DRY_RUN),
         ("GET", "/v1/services/cart", b"", 200, Explanation, EXPLANATION),
         ("POST", "/v1/services/cart/scale", {"replicas": 1}, 200, ServiceStatus, SERVICE),
         ("POST", "/v1/services/cart/restart", b"", 200, ServiceStatus, SERVICE),

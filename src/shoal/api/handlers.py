@@ -38,6 +38,14 @@ async def _deploy(plane: Plane, call: Call) -> Response:
     return _answer(call, await plane.commands.deploy(app))
 
 
+async def _plan(plane: Plane, call: Call) -> Response:
+    from shoal.api.admission import admit
+
+    app = (await call.body(DeployRequest)).app
+    admit(app)
+    return _answer(call, plane.commands.dry_run(app))
+
+
 async def _down(plane: Plane, call: Call) -> Response:
     # The daemon may end at once; closing a Unix socket with an unread body would take the answer along (ECONNRESET).
     async for _ in call.request.stream():
@@ -130,6 +138,7 @@ async def _openapi(plane: Plane, call: Call) -> Response:
 HANDLERS: Mapping[str, Handler] = {
     "getApp": _get_app,
     "deploy": _deploy,
+    "plan": _plan,
     "down": _down,
     "explain": _explain,
     "scale": _scale,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from shoal.errors import ConflictError, NotFoundError, ShoalError, StoreError
 from shoal.model.app import App
-from shoal.model.status import AppStatus, Deployment, ExecContext, Explanation, LogLine, ServiceStatus
+from shoal.model.status import AppStatus, Deployment, DryRun, ExecContext, Explanation, LogLine, ServiceStatus
 from shoal.ports import JournalEntry
 
 JSON = "application/json"
@@ -94,6 +94,16 @@ OPERATIONS: tuple[Operation, ...] = (
         body_max=8 * MIB,
         answers=Deployment,
         problems=(ConflictError, StoreError),
+    ),
+    Operation(
+        id="plan",
+        method="POST",
+        path="/v1/plan",
+        summary="What a deploy of the app would change, and what would be done first. Changes nothing.",
+        body=DeployRequest,
+        body_max=8 * MIB,
+        answers=DryRun,
+        problems=(StoreError,),
     ),
     Operation(
         id="down",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from shoal.model.app import App
-from shoal.model.status import AppStatus, Deployment, ExecContext, Explanation, ServiceStatus
+from shoal.model.status import AppStatus, Deployment, DryRun, ExecContext, Explanation, ServiceStatus
 from shoal.ports import JournalEntry, Store
 
 
@@ -22,6 +22,8 @@ class CommandsLike(Protocol):
     def explain(self, service: str) -> Explanation: ...
 
     def exec_context(self, service: str) -> ExecContext: ...
+
+    def dry_run(self, app: App) -> DryRun: ...
 
     async def deploy(self, app: App) -> Deployment: ...
 

@@ -39,6 +39,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "call": ("shoal.cli.call", "Send a request to a service, through the mesh."),
     "exec": ("shoal.cli.execute", "Run a command as if it were part of a service."),
     "check": ("shoal.cli.check", "Check the app file."),
+    "plan": ("shoal.cli.plan", "Tell what `up` would change."),
+    "routes": ("shoal.cli.routes", "Show where everything is reached."),
+    "graph": ("shoal.cli.graph", "Draw who calls whom."),
+    "schema": ("shoal.cli.schema", "Print the JSON Schema of the app file."),
+    "completion": ("shoal.cli.completion", "Print the completion script of a shell."),
     "doctor": ("shoal.cli.doctor", "See what this machine can do."),
     "version": ("shoal.cli.version", "Show the version."),
 }

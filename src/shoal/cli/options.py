@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from shoal.cli.names import ServiceName
 from shoal.errors import NotRunningError
 from shoal.paths import StateFolder
 from shoal.spec.find import app_folder, nearest_app_folder
@@ -40,6 +41,9 @@ def shoal_command(
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         made = click.command(name, cls=ShoalCommand, examples=examples, **settings)(function)
+        for parameter in made.params:
+            if isinstance(parameter, click.Argument) and parameter.name == "service":
+                parameter.type = ServiceName()
         made.params.append(click.Option(["--json", "as_json"], is_flag=True, help="Print JSON, for machines."))
         return made
 

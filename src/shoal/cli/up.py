@@ -6,8 +6,6 @@ fails in the foreground leaves nothing behind; with `-d` it leaves all running, 
 
 from __future__ import annotations
 
-import os
-import platform
 import signal
 import time
 from collections.abc import Iterator
@@ -21,9 +19,10 @@ from shoal.cli.options import file_option, shoal_command
 from shoal.cli.output import emit, emit_line, is_terminal, note, problem_details, say, show_error
 from shoal.cli.progress import Progress, failing, is_up, why_not_ready
 from shoal.cli.stop import take_down
+from shoal.cli.target import app_of
 from shoal.cli.views import addresses, entry_line, reasons, services_table, summary
 from shoal.client.plane import Departure, ensure_plane, plane_runs
-from shoal.errors import ConflictError, NotReadyError, NotRunningError, UsageError
+from shoal.errors import ConflictError, NotReadyError, NotRunningError
 from shoal.model.app import App
 from shoal.model.status import AppStatus, Deployment, Health
 from shoal.paths import StateFolder
@@ -68,28 +67,10 @@ def command(
     ends again and again: then its last lines are shown. In the foreground such an app is taken down again, unless
     it was serving before; with -d it runs on. Ctrl-C in the foreground takes the app down, also one that ran before.
     """
-    app = _app(target, port, file)
+    app = app_of(target, port, file)
     state = StateFolder.beside(Path(app.folder))
     with _sigterm_as_interrupt():
         return _Up(app, state, timeout, detach=detach, as_json=as_json).run()
-
-
-def _app(target: str | None, port: int | None, file: Path | None) -> App:
-    from shoal.spec.find import nearest_app_file
-    from shoal.spec.load import app_from_target, load_app
-
-    if target is None:
-        if port is not None:
-            raise UsageError("--port is for a single application", way_out="shoal up hello:app --port 8080")
-        path = nearest_app_file(Path.cwd()) if file is None else file
-        return load_app(path, os.environ, platform.node())
-    if file is not None:
-        raise UsageError("an app file and a single application exclude each other", way_out="remove one of them")
-    if ":" not in target and Path(target).exists():
-        raise UsageError(
-            f"'{target}' is a path", way_out=f"name an app file or its folder with -f: shoal up -f {target}"
-        )
-    return app_from_target(target, Path.cwd(), port, hostname=platform.node())
 
 
 class _Up:

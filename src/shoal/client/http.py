@@ -20,7 +20,7 @@ from shoal.client.failures import cut_off, from_problem
 from shoal.client.resume import SeenLines, server_sent
 from shoal.errors import NotRunningError
 from shoal.model.journal import JournalEntry
-from shoal.model.status import AppStatus, Deployment, ExecContext, Explanation, LogLine, ServiceStatus
+from shoal.model.status import AppStatus, Deployment, DryRun, ExecContext, Explanation, LogLine, ServiceStatus
 
 T = TypeVar("T")
 
@@ -54,6 +54,10 @@ class Client:
     def deploy(self, app_document: Mapping[str, Any]) -> Deployment:
         """`app_document`: a valid `model.app.App` as plain JSON (`spec.wire.to_plain`)."""
         return decode(Deployment, self._ask("POST", "/v1/deploy", {"app": app_document}))
+
+    def plan(self, app_document: Mapping[str, Any]) -> DryRun:
+        """What `deploy` of this would change; nothing is."""
+        return decode(DryRun, self._ask("POST", "/v1/plan", {"app": app_document}))
 
     def down(self) -> None:
         """Returns once it is on its way; done is when nobody answers any more."""

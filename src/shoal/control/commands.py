@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from shoal.control.controller import Controller
+from shoal.control.dryrun import dry_run
 from shoal.control.status import Identity, app_status, explain, service_status
 from shoal.errors import ConflictError, NotFoundError, UsageError
 from shoal.model import event as ev
 from shoal.model.app import App
-from shoal.model.status import AppStatus, Deployment, ExecContext, Explanation, ServiceStatus
+from shoal.model.status import AppStatus, Deployment, DryRun, ExecContext, Explanation, ServiceStatus
 from shoal.model.world import Desired, Target
 from shoal.planner import Plan, plan
 from shoal.ports import Clock, Store
@@ -73,6 +74,12 @@ class Commands:
             removed=removed,
             sequence=newest[-1].sequence if newest else 0,
         )
+
+    def dry_run(self, app: App) -> DryRun:
+        """What `deploy` would do; changes nothing. Raises StoreError."""
+        controller = self._controller
+        newest = {s.name: known[-1] for s in app.services if (known := self._store.revisions(s.name))}
+        return dry_run(app, controller.desired, newest, controller.observed, self._clock.now())
 
     async def scale(self, service: str, replicas: int) -> ServiceStatus:
         desired, target = self._target(service)

@@ -169,3 +169,39 @@ class ExecContext:
     hosts: str | None
     """The private hosts file to bind over /etc/hosts; None: no namespace."""
     nsswitch: str | None
+
+
+class ChangeKind(StrEnum):
+    """What a deploy would do with a service's spec."""
+
+    NEW = "new"
+    CHANGED = "changed"
+    REMOVED = "removed"
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One service in a dry run."""
+
+    service: str
+    change: ChangeKind
+    reasons: tuple[str, ...] = ()
+    """Each key that differs: `port: 3000 -> 3001`, `env.LOG_LEVEL`."""
+    revision: int | None = None
+    """The new one; None: no replica has to be replaced for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DryRun:
+    """What a deploy would change, and what would be done first."""
+
+    app: str
+    generation: int
+    """Of the deploy that it would be."""
+    changes: tuple[Change, ...]
+    gateway: ChangeKind | None
+    """None: there is none, and none was there."""
+    decisions: tuple[str, ...]
+    """The first actions, each with its reason; the rest follows from what happens then."""
+    waits: tuple[str, ...]
