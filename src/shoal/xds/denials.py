@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from shoal.mesh.denial import DENY_LOG, caller_of
+from shoal.mesh.denial import DENY_LOG, caller_of, denied_by
 from shoal.mesh.snapshot import Message
 from shoal.model.event import CallDenied
 
@@ -20,6 +20,9 @@ _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 @dataclass(slots=True)
 class Denials:
     _reported: dict[tuple[str, str], float] = field(default_factory=dict)
+    _listeners: Mapping[str, Message] = field(default_factory=dict)
+    _meant: dict[tuple[str, int], tuple[str, str]] = field(default_factory=dict)
+    """(address, port) of a listener that resets -> caller and callee."""
 
     def fold(self, log_name: str, entries: Iterable[Message], now: float) -> list[CallDenied]:
         """Of an `StreamAccessLogsMessage`'s HTTP entries, those worth telling. A Host header that is no service's name
@@ -34,6 +37,23 @@ class Denials:
                 continue
             port = entry.common_properties.downstream_local_address.socket_address.port_value
             events.append(CallDenied(at=now, caller=caller, callee=callee, port=port))
+        return events
+
+    def fold_tcp(
+        self, log_name: str, entries: Iterable[Message], listeners: Mapping[str, Message], now: float
+    ) -> list[CallDenied]:
+        """Of its TCP entries. `listeners`: those of the newest snapshot, whose names tell who called whom; a connection
+        itself says nothing but where it went."""
+        if log_name != DENY_LOG:
+            return []
+        if listeners is not self._listeners:
+            self._listeners, self._meant = listeners, denied_by(listeners)
+        events = []
+        for entry in entries:
+            local = entry.common_properties.downstream_local_address.socket_address
+            pair = self._meant.get((local.address, local.port_value))
+            if pair is not None and self._is_news(pair, now):
+                events.append(CallDenied(at=now, caller=pair[0], callee=pair[1], port=local.port_value))
         return events
 
     def _is_news(self, pair: tuple[str, str], now: float) -> bool:

@@ -18,7 +18,7 @@ import grpc.aio
 from envoy.service.accesslog.v3 import als_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
-from shoal.mesh.snapshot import Snapshot
+from shoal.mesh.snapshot import LISTENER, Snapshot
 from shoal.model.event import ResourceRejected, SnapshotApplied
 from shoal.ports import Clock, Inbox
 from shoal.xds import wire
@@ -147,13 +147,21 @@ class XdsServer:
             self._reject(rejection)
         snapshot = self._library.snapshot
         if snapshot is None or not stream.session.in_sync:
-            stream.in_sync_with = None
+            stream.confirmed = None
             return
-        if stream.in_sync_with == snapshot.version:
+        confirmed = stream.confirmed = (snapshot.version, stream.session.refusals)
+        if stream.told == confirmed:
             return
-        stream.in_sync_with = snapshot.version
-        if all(other.in_sync_with == snapshot.version for other in self._streams):
-            event = SnapshotApplied(at=self._clock.now(), version=snapshot.version, replicas=snapshot.replicas)
+        stream.told = confirmed
+        everywhere = [other.confirmed for other in self._streams]
+        if all(one is not None and one[0] == snapshot.version for one in everywhere):
+            refusals = {refusal for one in everywhere if one is not None for refusal in one[1]}
+            event = SnapshotApplied(
+                at=self._clock.now(),
+                version=snapshot.version,
+                replicas=snapshot.replicas,
+                rejected=tuple(sorted(refusals)),
+            )
             self._outbox.post("applied", event)
 
     def _reject(self, rejection: Rejection) -> None:
@@ -178,7 +186,12 @@ class XdsServer:
         name = ""
         async for message in requests:
             name = message.identifier.log_name or name  # only a stream's first message has it
-            for event in self._denials.fold(name, message.http_logs.log_entry, self._clock.now()):
+            now, snapshot = self._clock.now(), self._library.snapshot
+            denied = self._denials.fold(name, message.http_logs.log_entry, now)
+            if snapshot is not None:
+                listeners = snapshot.resources[LISTENER]
+                denied += self._denials.fold_tcp(name, message.tcp_logs.log_entry, listeners, now)
+            for event in denied:
                 self._outbox.post((event.caller, event.callee), event)
         return als_pb2.StreamAccessLogsResponse()
 
@@ -187,8 +200,10 @@ class _Stream:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.wake = asyncio.Event()
-        self.in_sync_with: int | None = None
-        """Version of the snapshot that this Envoy confirmed."""
+        self.confirmed: tuple[int, tuple[tuple[str, str], ...]] | None = None
+        """Version of the snapshot that this Envoy confirmed, and what it refuses of it. None: not in sync."""
+        self.told: tuple[int, tuple[tuple[str, str], ...]] | None = None
+        """What the control loop knows of that."""
 
 
 def _encoded(response: Response) -> bytes:

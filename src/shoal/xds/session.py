@@ -26,6 +26,8 @@ BATCH_MAX = 1000
 """Resources in one response."""
 
 _WILDCARD = "*"
+_UNSURE = "?"
+"""In place of a version that may be another, or before one that the client may hold or not."""
 _ALL_BY_DEFAULT = (CLUSTER, LISTENER)
 _ROUTING = (LISTENER, ROUTES)
 
@@ -51,6 +53,7 @@ class Rejection:
 @dataclass(slots=True, kw_only=True)
 class _Refusal:
     version: str
+    message: str
     times: int
     retry_at: float
 
@@ -118,7 +121,7 @@ class Session:
         first = not shelf.seen
         shelf.seen = True
         if first:
-            self._declared(request.type_url, shelf, request.initial_versions)
+            self._declared(request.type_url, shelf, request.initial_versions, now)
         flight = shelf.flight
         # A nonce that is not the last one's answers a response that no longer matters.
         if flight is not None and request.nonce == str(flight.number):
@@ -133,7 +136,11 @@ class Session:
         """The library has other versions of these, or none any more."""
         for type_url, some in names.items():
             shelf = self._shelves[type_url]
-            shelf.due.update(name for name in some if shelf.wants(name))
+            for name in some:
+                if shelf.wants(name):
+                    shelf.due.add(name)
+                if self._library.get(type_url, name) is None:
+                    shelf.refused.pop(name, None)
 
     # What goes out.
 
@@ -170,7 +177,9 @@ class Session:
     def in_sync(self) -> bool:
         """Whether the client confirmed all of the library, but for what it refuses and for clusters that only wait to
         be removed: nothing leads to those. Refused endpoints are never in sync: the old ones go on being used."""
-        if not all(self._shelves[t].seen for t in _ALL_BY_DEFAULT) or self._warming or self._shelves[ENDPOINTS].refused:
+        if not all(self._shelves[t].seen for t in _ALL_BY_DEFAULT) or self._shelves[ENDPOINTS].refused:
+            return False
+        if any(self._library.get(CLUSTER, cluster) for cluster in self._warming):
             return False
         for type_url, shelf in self._shelves.items():
             waiting = shelf.due - self._removals.keys() if type_url == CLUSTER else shelf.due
@@ -179,19 +188,46 @@ class Session:
         self._forget_awaited()
         return not self._awaited
 
+    @property
+    def refusals(self) -> tuple[tuple[str, str], ...]:
+        """(resource, Envoy's words) of all that the client refuses in the version that the library has."""
+        found = []
+        for type_url, shelf in self._shelves.items():
+            for name, refusal in shelf.refused.items():
+                resource = self._library.get(type_url, name)
+                if resource is not None and resource.version == refusal.version:
+                    found.append((name, refusal.message.strip()))
+        return tuple(sorted(found))
+
     # Requests, piece by piece.
 
-    def _declared(self, type_url: str, shelf: _Shelf, versions: Mapping[str, str]) -> None:
-        """What the client kept from an earlier stream."""
+    def _declared(self, type_url: str, shelf: _Shelf, versions: Mapping[str, str], now: float) -> None:
+        """What the client kept from an earlier stream. Its clusters come first, then their endpoints: one without had
+        not become warm."""
         shelf.held.update(versions)
-        if type_url == CLUSTER:
-            self._usable.update(versions)
         for name, version in versions.items():
             resource = self._library.get(type_url, name)
             if resource is not None and resource.version == version:
                 self._holds(type_url, resource)
             elif resource is not None or type_url in _ALL_BY_DEFAULT:
                 shelf.due.add(name)
+        if type_url == CLUSTER:
+            for name in versions:
+                if self._endpoints_of(name):
+                    self._warming[name] = (0, now + WARM_S_MAX)
+                else:
+                    self._usable.add(name)
+        elif type_url == ENDPOINTS:
+            for name in self._shelves[CLUSTER].held:
+                if self._endpoints_of(name) & versions.keys():
+                    self._usable.add(name)
+                    if self._warming.get(name, (1, now))[0] == 0:
+                        del self._warming[name]
+
+    def _endpoints_of(self, cluster: str) -> set[str]:
+        """The names of its assignments: one, or none if it has its own addresses."""
+        resource = self._library.get(CLUSTER, cluster)
+        return {name for t, name in resource.needs if t == ENDPOINTS} if resource else {cluster}
 
     def _subscribed(self, request: Request, shelf: _Shelf, *, first: bool) -> None:
         type_url = request.type_url
@@ -229,7 +265,7 @@ class Session:
         if type_url == ENDPOINTS:
             self._warm(flight)
         elif type_url == CLUSTER:
-            self._usable.update(n for n, r in flight.sent.items() if r is not None and n not in self._warming)
+            self._usable.update(n for n, r in flight.sent.items() if r is not None and not r.needs)
 
     def _refused(self, type_url: str, shelf: _Shelf, flight: _Flight, error: str, now: float) -> None:
         """The client refuses a response as a whole, whichever of its resources is bad."""
@@ -237,12 +273,11 @@ class Session:
             self._dropped(type_url, shelf, name)  # nothing can be wrong with a removal
             del flight.sent[name]
         names = sorted(flight.sent)
-        if type_url == CLUSTER:
-            for name in names:
-                self._warming.pop(name, None)
-        elif type_url == ENDPOINTS:
+        if type_url == ENDPOINTS:
             self._warm(flight)
         if len(names) > 1:
+            for name in names:
+                self._in_doubt(type_url, shelf, flight.sent[name])
             half = len(names) // 2
             shelf.split[:0] = [tuple(names[:half]), tuple(names[half:])]
             shelf.forced.update(names)
@@ -250,16 +285,29 @@ class Session:
         for name in names:
             resource = flight.sent[name]
             assert resource is not None
+            if shelf.held.get(name) == _UNSURE + resource.version:
+                self._dropped(type_url, shelf, name)
+            if type_url == CLUSTER and name not in shelf.held:
+                self._warming.pop(name, None)  # else its old version may be warming still
+            if self._library.get(type_url, name) is None:
+                continue  # nobody wants it any more
             before = shelf.refused.get(name)
             times = before.times + 1 if before is not None and before.version == resource.version else 1
             wait_s = min(RETRY_S * 2 ** (times - 1), RETRY_S_MAX)
-            shelf.refused[name] = _Refusal(version=resource.version, times=times, retry_at=now + wait_s)
+            shelf.refused[name] = _Refusal(version=resource.version, message=error, times=times, retry_at=now + wait_s)
             self._rejections.append(Rejection(type_url=type_url, name=name, version=resource.version, message=error))
+
+    def _in_doubt(self, type_url: str, shelf: _Shelf, part: Resource | None) -> None:
+        """Part of a response that the client refused: it may have taken this one, or kept what it had."""
+        assert part is not None
+        key, doubtful = (type_url, part.name), _UNSURE + part.version
+        if type_url in _ROUTING and (key in self._needs or part.name not in shelf.held):
+            self._needs[key] = self._needs.get(key, frozenset()) | part.needs
+        shelf.held[part.name] = doubtful if shelf.held.get(part.name, doubtful) == doubtful else _UNSURE
 
     def _holds(self, type_url: str, resource: Resource) -> None:
         """The client has this version now: what does it have to ask for next, what does it lead to?"""
         key = (type_url, resource.name)
-        self._awaited.pop(key, None)
         if type_url in _ROUTING:
             self._needs[key] = resource.needs
         for needed_type, needed in resource.needs:
@@ -275,19 +323,16 @@ class Session:
     def _warm(self, flight: _Flight) -> None:
         """These endpoints arrived: the clusters that were sent before them are warm."""
         for cluster, (number, _) in list(self._warming.items()):
-            resource = self._library.get(CLUSTER, cluster)
-            needed = {name for t, name in resource.needs if t == ENDPOINTS} if resource else {cluster}
-            if number < flight.number and needed & flight.sent.keys():
+            if number < flight.number and self._endpoints_of(cluster) & flight.sent.keys():
                 del self._warming[cluster]
                 self._usable.add(cluster)
 
     def _forget_awaited(self) -> None:
-        """What nothing on the client leads to any more will never be asked for; what it refuses it has asked for."""
+        """What nothing on the client leads to any more is never asked for; what it has or refuses, it asked for."""
         for (type_url, name), (by_type, by_name) in list(self._awaited.items()):
-            by = self._library.get(by_type, by_name)
+            by, shelf = self._library.get(by_type, by_name), self._shelves[type_url]
             current = by is not None and self._shelves[by_type].held.get(by_name) == by.version
-            refused = name in self._shelves[type_url].refused
-            if not current or refused or self._library.get(type_url, name) is None:
+            if not current or name in shelf.held or name in shelf.refused or self._library.get(type_url, name) is None:
                 del self._awaited[type_url, name]
 
     # Responses, piece by piece.
@@ -353,10 +398,10 @@ class Session:
                 continue
             if type_url == CLUSTER:
                 leading = self._leading() if leading is None else leading
-                if (name in leading or None in leading) and now < self._removals.setdefault(name, now + REMOVAL_S_MAX):
-                    continue
-                if name in leading:
-                    self._overdue.append(f"cluster {name} is removed although routes of this Envoy lead to it")
+                if leading & {name, None}:
+                    if now < self._removals.setdefault(name, now + REMOVAL_S_MAX):
+                        continue
+                    self._overdue.append(f"cluster {name} is removed although routes of this Envoy may lead to it")
             removed[name] = None
         chosen = removed | added
         for name in chosen:
@@ -373,6 +418,7 @@ class Session:
         if type_url == CLUSTER:
             self._removals.pop(name, None)
             self._usable.discard(name)
+            self._warming.pop(name, None)
 
     def _is_known(self, shelf: _Shelf, resource: Resource, *, alone: bool) -> bool:
         refusal = shelf.refused.get(resource.name)
@@ -397,11 +443,15 @@ class Session:
     def _leading(self) -> set[str | None]:
         """Clusters that listeners and routes on the client lead to. None: some of its resources are not known yet."""
         found: set[str | None] = set()
-        for type_url in _ROUTING:
-            shelf = self._shelves[type_url]
-            for name in shelf.held:
-                needs = self._needs.get((type_url, name))
-                found |= {None} if needs is None else {n for t, n in needs if t == CLUSTER}
+        listeners, routes = self._shelves[LISTENER], self._shelves[ROUTES]
+        self._forget_awaited()
+        # After a reconnect it says one type after the other which it has.
+        if not listeners.seen or (listeners.held and not routes.seen) or any(t == ROUTES for t, _ in self._awaited):
+            found.add(None)
+        found |= {None for name in routes.held if (ROUTES, name) not in self._needs}
+        for needs in self._needs.values():
+            found |= {n for t, n in needs if t == CLUSTER}
+        for shelf in (listeners, routes):
             for resource in shelf.flight.sent.values() if shelf.flight else ():
                 found |= {n for t, n in resource.needs if t == CLUSTER} if resource else set()
         return found
@@ -415,6 +465,6 @@ class Session:
             for type_url, needed in resource.needs:
                 if type_url == ENDPOINTS:
                     self._warming[name] = (self._number, now + WARM_S_MAX)
-                    if endpoints.wants(needed):
+                    endpoints.forced.add(needed)
+                    if endpoints.wants(needed):  # else it asks soon: a new client, or one that reconnects
                         endpoints.due.add(needed)
-                        endpoints.forced.add(needed)
