@@ -280,6 +280,17 @@ def test_the_next_proxy_serves_once_it_confirms_what_the_last_one_had() -> None:
     assert observed.routed == {"web-r1"}
 
 
+def test_a_refused_resource_is_forgotten_once_envoy_takes_it() -> None:
+    observed = world(replica("web", 1))
+    fold(observed, ev.ResourceRejected(at=NOW, resource="gateway", kind="Listener", message="port taken"))
+    assert observed.rejected == {"gateway": "port taken"}
+    refused = (("gateway", "port taken"),)
+    fold(observed, ev.SnapshotApplied(at=NOW, version=1, replicas=frozenset({"web-r1"}), rejected=refused))
+    assert observed.rejected == {"gateway": "port taken"}
+    fold(observed, ev.SnapshotApplied(at=NOW + 5, version=1, replicas=frozenset({"web-r1"})))
+    assert observed.rejected == {}
+
+
 @given(versions=st.lists(st.frozensets(st.sampled_from("abcdef")), min_size=1, max_size=80))
 def test_no_merged_snapshot_ever_hides_a_routed_replica(versions: list[frozenset[str]]) -> None:
     observed = Observed()

@@ -190,6 +190,7 @@ def _publish(observed: Observed, event: ev.SnapshotPublished) -> None:
 
 
 def _apply(observed: Observed, event: ev.SnapshotApplied) -> None:
+    observed.rejected = dict(event.rejected)
     confirmed = [p for p in observed.pending if p.version <= event.version]
     if not confirmed:
         return
