@@ -8,7 +8,16 @@ from itertools import islice
 
 from shoal.mesh.clusters import cluster_name, clusters
 from shoal.mesh.denial import Denied, denial_routes, denial_routes_name, denied_addresses, deny_log, tcp_deny_log
-from shoal.mesh.listeners import bytes_to, deny, edge, outer, reset, socket_door
+from shoal.mesh.listeners import (
+    bytes_to,
+    deny,
+    edge,
+    inner_door,
+    inner_door_for_bytes,
+    outer,
+    reset,
+    socket_door,
+)
 from shoal.mesh.routes import (
     GATEWAY,
     MESH,
@@ -18,8 +27,9 @@ from shoal.mesh.routes import (
     service_routes,
     service_routes_name,
 )
+from shoal.mesh.sides import doors_of, has_own_side, seen_from
 from shoal.mesh.snapshot import CLUSTER, LISTENER, ROUTES, Message
-from shoal.model.app import App, Port, Protocol, Service
+from shoal.model.app import App, Network, Port, Protocol, Service
 from shoal.model.topology import EdgeMap
 
 LOOPBACK = "127.0.0.1"
@@ -40,29 +50,40 @@ class MeshOptions:
     """How many (caller, port) pairs get a listener that says why a call is denied. Beyond it such a call is refused by
     the kernel, without words: 1,000 services on 1,000 ports of their own would need a million."""
     times: Times = field(default_factory=Times)
+    doors: str = ""
+    """The folder of the Unix sockets by which the Envoys of the two sides reach each other."""
 
 
-def compile_app(app: App, edges: EdgeMap, options: MeshOptions) -> dict[str, dict[str, Message]]:
-    """type URL -> name -> message, for clusters, listeners and routes; the same bytes for the same input.
+def compile_app(
+    app: App, edges: EdgeMap, options: MeshOptions, side: Network = Network.HOST
+) -> dict[str, dict[str, Message]]:
+    """Of one side (`mesh.sides`): type URL -> name -> message, for clusters, listeners and routes; the same bytes for the same input.
 
     `edges` has a lease for every declared call to a service with a port (KeyError otherwise). A caller without a deny
     edge has no deny listeners.
     """
+    front = side is Network.HOST
+    doors = list(doors_of(app, side)) if has_own_side(app) else []
+    app = seen_from(app, side, options.doors)
     reachable = [service for service in app.services if service.port is not None]
     times = options.times
     routes = [route for service in reachable for route in service_routes(service, times)]
-    routes.append(mesh_routes(reachable, times))
-    if app.gateway is not None:
+    if front:
+        routes.append(mesh_routes(reachable, times))
+    if front and app.gateway is not None:
         routes.append(gateway_routes(app, app.gateway, times))
-    denied = list(islice(denied_addresses(app, edges), options.deny_listeners_max))
+    here = (denial for denial in denied_addresses(app, edges) if denial.caller.network is side)
+    denied = list(islice(here, options.deny_listeners_max))
     answered = {denial.caller.name: denial.caller for denial in denied if not denial.tcp}
     routes.extend(denial_routes(caller, options.app_file) for caller in answered.values())
     listeners = [
-        *_published(app, options),
-        *_edges(app, edges),
+        *(_published(app, options) if front else ()),
+        *_edges(app, edges, side),
         *map(_denied, denied),
-        socket_door("mesh.sock", options.mesh_socket, routes=MESH),
+        *(_door(service, port, options.doors) for service, port in doors),
     ]
+    if front:
+        listeners.append(socket_door("mesh.sock", options.mesh_socket, routes=MESH))
     return {
         CLUSTER: {cluster.name: cluster for service in reachable for cluster in clusters(service)},
         LISTENER: {listener.name: listener for listener in listeners},
@@ -86,8 +107,15 @@ def _published(app: App, options: MeshOptions) -> Iterable[Message]:
             yield outer(f"{GATEWAY}{suffix}", host, app.gateway.port, routes=GATEWAY)
 
 
-def _edges(app: App, edges: EdgeMap) -> Iterable[Message]:
-    for caller in app.services:
+def _door(service: Service, port: Port, folder: str) -> Message:
+    name, path = f"door.{service.name}.{port.number}", door_path(folder, service.name, port.number)
+    if port.protocol is Protocol.TCP:
+        return inner_door_for_bytes(name, path, cluster=cluster_name(service, port))
+    return inner_door(name, path, routes=service_routes_name(service, port))
+
+
+def _edges(app: App, edges: EdgeMap, side: Network) -> Iterable[Message]:
+    for caller in (service for service in app.services if service.network is side):
         for callee in map(app.service, dict.fromkeys(caller.calls)):
             for port in callee.every_port:
                 leased = edges.edges[caller.name, callee.name]

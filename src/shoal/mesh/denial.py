@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -75,23 +75,24 @@ def denied_addresses(app: App, edges: EdgeMap) -> Iterator[Denied]:
     for caller in app.services:
         if (caller.name, DENIED) not in edges.edges:
             continue
-        address = edges.address(caller.name, DENIED)
+        address, calls = edges.address(caller.name, DENIED), frozenset(caller.calls)
         for number, everybody in sorted(of_port.items()):
-            denied = {name: protocol for name, protocol in everybody.items() if name not in caller.calls}
-            if denied:
-                yield Denied(caller=caller, address=address, port=number, tcp=_only_tcp(denied))
+            if not everybody.keys() <= calls:
+                yield Denied(caller=caller, address=address, port=number, tcp=_only_tcp(everybody, calls))
     for caller_name, callee_name in sorted(edges.edges):
         once_caller, callee = by_name.get(caller_name), by_name.get(callee_name)
         if once_caller is not None and callee is not None and callee_name not in once_caller.calls:
             address = edges.address(caller_name, callee_name)
             for port in callee.every_port:
-                tcp = _only_tcp({callee_name: port.protocol})
+                tcp = _only_tcp({callee_name: port.protocol}, frozenset())
                 yield Denied(caller=once_caller, address=address, port=port.number, tcp=tcp)
 
 
-def _only_tcp(services: dict[str, Protocol]) -> tuple[str, ...]:
-    """The names, where an answer in HTTP would be understood by none; else nothing."""
-    return tuple(sorted(services)) if set(services.values()) == {Protocol.TCP} else ()
+def _only_tcp(services: Mapping[str, Protocol], declared: frozenset[str]) -> tuple[str, ...]:
+    """The names that are not declared, where an answer in HTTP would be understood by none of them; else nothing."""
+    if any(protocol is not Protocol.TCP and name not in declared for name, protocol in services.items()):
+        return ()
+    return tuple(sorted(services.keys() - declared))
 
 
 def denial_routes(caller: Service, app_file: str) -> Message:
