@@ -289,6 +289,7 @@ class Session:
                 self._dropped(type_url, shelf, name)
             if type_url == CLUSTER and name not in shelf.held:
                 self._warming.pop(name, None)  # else its old version may be warming still
+                self._usable.discard(name)
             if self._library.get(type_url, name) is None:
                 continue  # nobody wants it any more
             before = shelf.refused.get(name)
