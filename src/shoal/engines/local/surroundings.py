@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
 
+from shoal.engines.local import preload
 from shoal.engines.local.environments import Environment
 from shoal.engines.local.overlays import RUNNER
 from shoal.errors import EngineError
@@ -66,7 +67,14 @@ def environment(base: Mapping[str, str], app: App, service: Service, edges: Edge
     values = references(app, service, edges, named=place.named)
     for key, value in service.env:
         env[key] = _with_port(fill_in(value, values, port=place.port, ports=place.ports), place.port)
-    return env
+    return env | _moves(service, place, env)
+
+
+def _moves(service: Service, place: Place, env: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(service.workload, Command) or service.port is None or place.port is None:
+        return {}
+    further = {port.number: place.ports[port.name] for port in service.ports if port.name in place.ports}
+    return preload.variables(env, {service.port: place.port, **further})
 
 
 def variables_of(pid: int) -> dict[str, str]:
