@@ -40,7 +40,11 @@ def variables(it: tuple[App, Service], where: Place, base: dict[str, str] | None
 
 
 def test_a_service_finds_itself_and_those_that_it_calls() -> None:
-    assert variables(web(), place(port=21000)) == {
+    found = variables(web(), place(port=21000))
+    assert found.pop("SHOAL_MOVE_PORTS") == "3000:21000"
+    assert found.pop("NODE_OPTIONS").startswith("--require ")
+    assert found.pop("PYTHONPATH").endswith("/runner/preload")
+    assert found == {
         "SHOAL_APP": "test",
         "SHOAL_SERVICE": "web",
         "SHOAL_REPLICA": "web-r1",
