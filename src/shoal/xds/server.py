@@ -118,6 +118,9 @@ class XdsServer:
                 await self._pause(stream)
         finally:
             self._streams.discard(stream)
+            for other in self._streams:  # what waited for this one to confirm waits no longer
+                other.told = None
+                other.wake.set()
             reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await reader
