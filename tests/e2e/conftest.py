@@ -12,6 +12,7 @@ import pytest
 from tests.support.port import free_port
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+LEFT_OUT = (".shoal", "__pycache__", "data", "node_modules")
 
 
 @pytest.fixture
@@ -20,15 +21,15 @@ def example(tmp_path: Path) -> Callable[[str], tuple[Path, dict[int, int]]]:
 
     def copy(name: str) -> tuple[Path, dict[int, int]]:
         folder = tmp_path / name
-        shutil.copytree(EXAMPLES / name, folder, ignore=shutil.ignore_patterns(".shoal", "__pycache__", "data"))
+        shutil.copytree(EXAMPLES / name, folder, ignore=shutil.ignore_patterns(*LEFT_OUT))
         ports: dict[int, int] = {}
 
         def replace(match: re.Match[str]) -> str:
             number = int(match[0])
             return str(ports.setdefault(number, free_port()))
 
-        for path in [*folder.rglob("*.yaml"), *folder.rglob("*.py")]:
-            path.write_text(re.sub(r"\b(300[012]|808[018])\b", replace, path.read_text()))
+        for path in [path for pattern in ("*.yaml", "*.py", "*.js") for path in folder.rglob(pattern)]:
+            path.write_text(re.sub(r"\b(300[012]|808[018]|500[01]|50051)\b", replace, path.read_text()))
         return folder, ports
 
     return copy
