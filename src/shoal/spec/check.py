@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from shoal.model.app import App, Command, Gateway, Names, PythonApp, Route, Service
+from shoal.model.app import (
+    App,
+    Command,
+    External,
+    Gateway,
+    HealthCheck,
+    Names,
+    Port,
+    Protocol,
+    PythonApp,
+    Route,
+    Service,
+)
 from shoal.spec import references
 from shoal.spec.document import Document, Loc
+from shoal.spec.doors import Ports, health, parse_external, route
 from shoal.spec.problems import SpecError, did_you_mean, quoted
 from shoal.spec.review import Review
 from shoal.spec.schema import AppFile, ServiceFile, is_label
@@ -76,88 +88,80 @@ class _Check:
             self.review.at_value(("app",), "must be made of lower case letters, digits and '-' (at most 63)", hint)
         if not self.known and not any(len(bad) < 2 for bad in self.review.bad):
             self.review.at_key((), "the app has no services", "add: services: {hello: {run: 'hello:app', port: 8080}}")
-        published = self._published()
-        services = [self._service(name, service, published) for name, service in self.file.services.items()]
+        self.ports = Ports(self.review, self.file)
+        services = [self._service(name, service) for name, service in self.file.services.items()]
         self._check_cycles()
         return App(name=name, services=tuple(services), gateway=self._gateway(), folder=str(self.folder))
 
-    def _published(self) -> set[str]:
-        """The services whose port is bound for people. Two claims of one number are a problem; a default never is."""
-        wanted = Counter(s.port for s in self.file.services.values() if s.port is not None)
-        claims: dict[int, str] = {}
-        if self.file.gateway is not None and self.file.gateway.port is not None:
-            wanted[self.file.gateway.port] += 1
-            claims[self.file.gateway.port] = "the gateway"
-        found: set[str] = set()
-        for name, service in self.file.services.items():
-            loc: Loc = ("services", name, "publish")
-            if service.port is None:
-                if service.publish and self.review.sound("services", name, "port"):
-                    self.review.at_key(loc, "there is no port to publish", "add 'port'")
-            elif service.publish:
-                holder = claims.setdefault(service.port, f"'{name}'")
-                if holder != f"'{name}'":
-                    self.review.at_key(
-                        loc,
-                        f"port {service.port} is also published by {holder}",
-                        "publish one of them, or give this one another port",
-                    )
-                found.add(name)
-            elif service.publish is None and wanted[service.port] == 1:
-                found.add(name)
-        return found
-
-    def _service(self, name: str, service: ServiceFile, published: set[str]) -> Service:
+    def _service(self, name: str, service: ServiceFile) -> Service:
         review, loc = self.review, ("services", name)
         if flaw := name_flaw(name, self.hostname):
             review.at_key(loc, *flaw)
         self._check_others(name, service)
-        if service.port is None and review.sound(*loc, "port"):
-            if service.run is not None:
-                review.at_key((*loc, "run"), "an application needs a port", "add 'port', where the others reach it")
-            if service.health is not None:
-                review.at_key((*loc, "health"), "without a port there is nothing to ask", "add 'port', or remove it")
+        ports = self.ports.of(name)
+        main = ports[0] if ports else None
+        if main is None and service.run is not None and self.ports.sound(name):
+            review.at_key((*loc, "run"), "an application needs a port", "add 'port', where the others reach it")
         scope = references.Scope(
+            own=name,
+            ports=self.ports.names(),
             services=self.known,
             calls=service.calls if review.sound(*loc, "calls") else self.known,
-            has_port=service.port is not None or not review.sound(*loc, "port"),
+            has_port=main is not None or not self.ports.sound(name),
             environ=self.environ,
         )
         return Service(
             name=name,
             workload=self._workload(loc, service, scope),
             folder=self._folder(loc, service),
-            port=service.port,
-            publish=name in published,
-            replicas=service.replicas,
+            port=main.number if main else None,
+            publish=main is not None and main.publish,
+            protocol=main.protocol if main else Protocol.HTTP,
+            port_name=main.name if main else "",
+            ports=ports[1:],
+            rewrite_host=service.rewrite_host,
+            replicas=0 if service.external is not None else service.replicas,
             env=self.variables.of(name, service, self.file.defaults, scope),
             env_files=(*env_files(self.file.defaults), *env_files(service)),
-            health=service.health,
+            health=self._health(loc, service, ports, scope),
             calls=tuple(service.calls),
             after=tuple(service.after),
             names=Names(service.names),
         )
 
-    def _workload(self, loc: Loc, service: ServiceFile, scope: references.Scope) -> PythonApp | Command:
+    def _workload(self, loc: Loc, service: ServiceFile, scope: references.Scope) -> PythonApp | Command | External:
         review = self.review
+        if service.external is not None:
+            return parse_external(service.external)
         if service.run is not None and service.command is not None:
             review.at_key((*loc, "command"), "a service has either 'run' or 'command'", "remove one")
         if service.run is not None:
             module, _, attribute = service.run.partition(":")
             return PythonApp(module=module, attribute=attribute)
-        if isinstance(service.command, str):
-            self._report((*loc, "command"), references.check_script(service.command, scope))
-            return Command(argv=("/bin/sh", "-c", service.command))
         if service.command is not None:
-            argv = []
-            for i, argument in enumerate(service.command):
-                text, flaws = references.fill(argument, scope)
-                self._report((*loc, "command", i), flaws)
-                argv.append(text)
-            return Command(argv=tuple(argv))
-        if review.sound(*loc, "run") and review.sound(*loc, "command"):
+            return Command(argv=self._argv((*loc, "command"), service.command, scope))
+        if all(review.sound(*loc, key) for key in ("run", "command", "external")):
             review.at_key(loc, "nothing to run", "add 'run: module:attribute' for a Python app, or 'command'")
         return Command(argv=())
+
+    def _argv(self, loc: Loc, command: str | list[str], scope: references.Scope) -> tuple[str, ...]:
+        if isinstance(command, str):
+            self._report(loc, references.check_script(command, scope))
+            return ("/bin/sh", "-c", command)
+        argv = []
+        for i, argument in enumerate(command):
+            text, flaws = references.fill(argument, scope)
+            self._report((*loc, i), flaws)
+            argv.append(text)
+        return tuple(argv)
+
+    def _health(
+        self, loc: Loc, service: ServiceFile, ports: tuple[Port, ...], scope: references.Scope
+    ) -> str | HealthCheck | None:
+        written = service.health
+        command = written.command if written is not None and written.command is not None else None
+        argv = self._argv((*loc, "health", "command"), command, scope) if command is not None else ()
+        return health(self.review, loc, written, ports, argv)
 
     def _folder(self, loc: Loc, service: ServiceFile) -> str:
         if service.cwd is None:
@@ -185,14 +189,17 @@ class _Check:
                     self.review.at_value(loc, f"'{other}' is named twice", "remove one")
                 elif key == "calls":
                     self._check_callable(loc, other)
+                elif other in self.file.services and self.file.services[other].external is not None:
+                    self.review.at_value(
+                        loc, f"'{other}' is external: nobody knows when it is ready", "remove this; it may be called"
+                    )
                 elif other in self.file.services and self.file.services[other].replicas == 0:
                     self.review.at_value(
                         loc, f"'{other}' has replicas: 0 and never gets ready", "give it one, or remove this"
                     )
 
     def _check_callable(self, loc: Loc, other: str) -> None:
-        callee = self.file.services.get(other)
-        if callee is not None and callee.port is None and self.review.sound("services", other, "port"):
+        if other in self.file.services and not self.ports.of(other) and self.ports.sound(other):
             self.review.at_value(loc, f"'{other}' has no port, so it cannot be called", f"add 'port' to '{other}'")
 
     def _check_cycles(self) -> None:
@@ -211,16 +218,21 @@ class _Check:
             if not getattr(gateway, key) and self.review.sound("gateway", key):
                 self.review.at_key(("gateway",), f"'{key}' is missing", hint)
         routes: dict[tuple[str | None, str], Route] = {}
-        for key, service in gateway.routes.items():
+        for key, written in gateway.routes.items():
+            service = written.service
             loc: Loc = ("gateway", "routes", key)
             parsed = parse_route(key)
             if isinstance(parsed, str):
                 self.review.at_key(loc, parsed, "write /path, or host/path")
                 continue
+            if service is None:
+                if self.review.sound(*loc):
+                    self.review.at_value(loc, "'service' is missing", "name the service that gets these requests")
+                continue
             host, path = parsed
             if parsed in routes:
                 self.review.at_key(loc, f"this is the same as the route to '{routes[parsed].service}'", "remove one")
-            routes[parsed] = Route(service=service, path=path, host=host)
+            routes[parsed] = route(self.review, loc, written, host, path, self.ports.of(service))
             if service not in self.known:
                 self.review.at_value(loc, f"there is no service {quoted(service)}", self._near(service))
             else:

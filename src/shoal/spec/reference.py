@@ -83,7 +83,11 @@ def markdown() -> str:
     parts = [HEAD, "\n## Top level\n\n", _table(schema)]
     parts += ["\n## `services.<name>`\n\n", definitions["ServiceFile"]["description"], "\n\n"]
     parts += [_table(definitions["ServiceFile"])]
+    for heading, kind in (("ports.<name>", "PortFile"), ("health", "HealthFile")):
+        parts += [f"\n### `{heading}`\n\n", definitions[kind]["description"], "\n\n", _table(definitions[kind])]
     parts += ["\n## `gateway`\n\n", _table(definitions["GatewayFile"])]
+    parts += ["\n### `routes.<path>`\n\n", definitions["RouteFile"]["description"], "\n\n"]
+    parts += [_table(definitions["RouteFile"])]
     parts += ["\n## `defaults`\n\n", definitions["DefaultsFile"]["description"], "\n\n"]
     parts += [_table(definitions["DefaultsFile"])]
     parts += [

@@ -4,7 +4,9 @@
 |---|---|---|
 | `${NAME}`, `${NAME:-default}` | a variable of whoever runs `shoal up`; the default also where it is empty | now |
 | `${port}`, `${PORT}`, `$PORT` | the port that this replica should listen on | at its start |
+| `${port.admin}` | the same for its further port `admin` | at its start |
 | `${<service>.url}`, `.host`, `.port`, `.address` | a service in `calls` | at its start |
+| `${<service>.admin.url}` and so on | its port of that name | at its start |
 | `$$` | a `$` | now |
 
 Any other `$` is left as it is.
@@ -14,15 +16,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shoal.spec.problems import did_you_mean, quoted
 
 PARTS = ("url", "host", "port", "address")
 _TOKEN = re.compile(r"\$\$|\$PORT(?![A-Za-z0-9_])|\$\{([^}]*)(\}?)")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?\Z", re.DOTALL)
-_SERVICE_PART = re.compile(r"([^.\s:]+)\.([^.\s:]*)\Z")
-_KEPT = re.compile(r"\$PORT(?![A-Za-z0-9_])|\$\{(?:port|PORT|[a-z0-9-]+\.[a-z]+)\}")
+_SERVICE_PART = re.compile(r"([^.\s:]+)\.(?:([^.\s:]+)\.)?([^.\s:]*)\Z")
+_KEPT = re.compile(r"\$PORT(?![A-Za-z0-9_])|\$\{(?:port|PORT|[a-z0-9-]+(?:\.[a-z0-9-]+){1,2})\}")
 """What the start of a replica fills in."""
 
 
@@ -43,6 +45,10 @@ class Scope:
     calls: Collection[str]
     has_port: bool
     environ: Mapping[str, str]
+    ports: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """The names of ports, by service."""
+    own: str = ""
+    """The service itself."""
 
 
 def fill(text: str, scope: Scope) -> tuple[str, list[Flaw]]:
@@ -112,7 +118,16 @@ def _port(scope: Scope, offset: int, flaws: list[Flaw]) -> str:
 
 
 def _service(part: re.Match[str], scope: Scope, offset: int, flaws: list[Flaw]) -> None:
-    name, word = part.groups()
+    name, port, word = part.groups()
+    own_ports = scope.ports.get(scope.own, ())
+    if name == "port" and port is None and (word in own_ports or (word not in PARTS and own_ports)):
+        if word not in own_ports:
+            hint = did_you_mean(word, list(own_ports), otherwise=f"it has {', '.join(own_ports)}")
+            flaws.append(Flaw(offset, f"the service has no port {quoted(word)}", hint))
+        return
+    if port is not None and name in scope.services and port not in scope.ports.get(name, ()):
+        hint = did_you_mean(port, list(scope.ports.get(name, ())), otherwise="give it a name in 'ports'")
+        flaws.append(Flaw(offset, f"'{name}' has no port {quoted(port)}", hint))
     if word not in PARTS:
         known = ", ".join(PARTS)
         flaws.append(

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from shoal.spec.document import Document, Loc
 from shoal.spec.problems import Problem, did_you_mean
-from shoal.spec.schema import AppFile, DefaultsFile, GatewayFile, ServiceFile
+from shoal.spec.schema import AppFile, DefaultsFile, GatewayFile, HealthFile, PortFile, RouteFile, ServiceFile
 
 _DEEPEST = 4
 """Values are cut out at this depth at most: `services.web.env.NAME`."""
@@ -96,6 +96,13 @@ class Review:
 def _model_at(loc: Loc) -> type[BaseModel]:
     if not loc:
         return AppFile
+    match loc:
+        case ("services", _, "health", *_) | ("defaults", "health", *_):
+            return HealthFile
+        case ("services", _, "ports", *_):
+            return PortFile
+        case ("gateway", "routes", *_):
+            return RouteFile
     models: dict[str | int, type[BaseModel]] = {"gateway": GatewayFile, "defaults": DefaultsFile}
     return models.get(loc[0], ServiceFile)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import keyword
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -15,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 JSON_SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MAX_REPLICAS = 100
+_OUTSIDE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _RUN = r"^[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*$"
 
@@ -102,12 +104,55 @@ def _names_of_services(value: object) -> object:
     return value
 
 
-def _health(value: object) -> object:
+def _path(value: object) -> object:
     if not isinstance(value, str) or not value.startswith("/"):
         hint = f"write /{value}" if isinstance(value, str) and re.fullmatch(r"[\w./-]+", value) else ""
         raise wrong("must be a path that starts with /", hint)
     if not value.isascii() or not value.isprintable() or " " in value or "#" in value:
         raise wrong("must be a path as it stands in a request: ASCII, no spaces, no #")
+    return value
+
+
+def _health(value: object) -> object:
+    """A path, `grpc`, or a mapping: always a mapping afterwards."""
+    if isinstance(value, dict):
+        return value
+    return {"grpc": True} if value == "grpc" else {"path": _path(value)}
+
+
+def _mapping_of(key: str) -> Callable[[object], object]:
+    """A value alone stands for a mapping with this key."""
+
+    def normal(value: object) -> object:
+        return value if isinstance(value, dict) else {key: value}
+
+    return normal
+
+
+def _protocol(value: object) -> object:
+    if value not in ("http", "grpc", "tcp"):
+        hint = {"h2c": "grpc", "http2": "grpc", "ws": "http", "websocket": "http", "https": "http"}.get(str(value), "")
+        raise wrong("must be http, grpc or tcp", f"did you mean {hint}?" if hint else "")
+    return value
+
+
+def _outside(value: object) -> object:
+    """`host:port`, `[::1]:port`."""
+    text = value if isinstance(value, str) else ""
+    host, _, port = text.rpartition(":")
+    if "://" in text:
+        raise wrong("is a URL, and host:port is needed", f"write {text.partition('://')[2].rstrip('/') or 'host:port'}")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not bare or (":" in bare and bare == host) or not _OUTSIDE.fullmatch(bare):
+        raise wrong("must be host:port", "such as db.example.com:5432, 10.0.0.7:5432 or '[2001:db8::7]:5432'")
+    if not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise wrong("must be host:port, with a port from 1 to 65535")
+    return value
+
+
+def _host_header(value: object) -> object:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9._\[\]:-]+", value):
+        raise wrong("must be a host as it stands in a request, such as localhost or example.com:8080")
     return value
 
 
@@ -126,7 +171,7 @@ def _files(value: object) -> object:
 
 Port = Annotated[int, Field(ge=1, le=65535), _whole(1, 65535)]
 Replicas = Annotated[int, Field(ge=0, le=MAX_REPLICAS), _whole(0, MAX_REPLICAS)]
-Health = Annotated[str, BeforeValidator(_health), Field(json_schema_extra={"pattern": "^/"})]
+ProtocolName = Annotated[Literal["http", "grpc", "tcp"], BeforeValidator(_protocol)]
 Variables = dict[str, Annotated[str | int | float | bool, BeforeValidator(_variable)]]
 Files = Annotated[str | list[str], BeforeValidator(_files)]
 NamesMode = Annotated[Literal["auto", "env"], BeforeValidator(_mode)]
@@ -137,11 +182,77 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class PortFile(_Strict):
+    """One port of a service."""
+
+    model_config = ConfigDict(title="Port", json_schema_extra={"required": ["port"]})
+
+    port: Port | None = Field(default=None, description="Its number in the mesh. Required.", examples=[3001])
+    protocol: ProtocolName = Field(default="http", description="What is spoken there, as `protocol` of the service.")
+    publish: Annotated[bool, BeforeValidator(_flag)] | None = Field(
+        default=None, description="Whether it is also bound on 127.0.0.1 and [::1]. Default: as for the main port."
+    )
+
+
+class HealthFile(_Strict):
+    """When a replica is ready: at most one of `path`, `grpc` and `command`. None of them: its port answers its
+    protocol."""
+
+    model_config = ConfigDict(title="Health")
+
+    path: Annotated[str, BeforeValidator(_path)] | None = Field(
+        default=None, description="Answers 200 to 399 when ready.", examples=["/healthz"]
+    )
+    grpc: Annotated[bool, BeforeValidator(_flag)] | None = Field(
+        default=None, description="Whether gRPC's health service is asked, and has to say SERVING."
+    )
+    command: Annotated[str | list[str], BeforeValidator(_command)] | None = Field(
+        default=None,
+        description="Ends with 0 when ready; run in the replica's folder and with its variables, `PORT` among them, "
+        "for 5 s at most. Text and lists as for `command` of a service.",
+        examples=["redis-cli -p $PORT ping"],
+    )
+    port: Annotated[str, BeforeValidator(_text)] | None = Field(
+        default=None, description="Name of the port that is asked. Default: the main one.", examples=["admin"]
+    )
+    host: Annotated[str, BeforeValidator(_host_header)] | None = Field(
+        default=None, description="The `Host` of the request. Default: localhost.", examples=["shop.example.com"]
+    )
+
+
+class RouteFile(_Strict):
+    """Where the gateway sends a path."""
+
+    model_config = ConfigDict(title="Route", json_schema_extra={"required": ["service"]})
+
+    service: Annotated[str, BeforeValidator(_text)] | None = Field(
+        default=None, description="The service. Required.", examples=["web"]
+    )
+    port: Annotated[str, BeforeValidator(_text)] | None = Field(
+        default=None, description="Name of its port. Default: the main one.", examples=["grpc"]
+    )
+    strip: Annotated[bool, BeforeValidator(_flag)] = Field(
+        default=False,
+        description="Whether the service sees the path without this beginning: `/api/users` as `/users`. It is told in "
+        "`x-forwarded-prefix`.",
+    )
+    rewrite: Annotated[str, BeforeValidator(_path)] | None = Field(
+        default=None, description="What the service sees in the place of this path.", examples=["/v2"]
+    )
+
+
+_PathOrGrpc = Annotated[str, Field(pattern="^(/|grpc$)")]
+Health = Annotated[HealthFile, BeforeValidator(_health, json_schema_input_type=_PathOrGrpc | HealthFile)]
+OnePort = Annotated[PortFile, BeforeValidator(_mapping_of("port"), json_schema_input_type=Port | PortFile)]
+OneRoute = Annotated[RouteFile, BeforeValidator(_mapping_of("service"), json_schema_input_type=str | RouteFile)]
+
+
 class ServiceFile(_Strict):
-    """One service: what it runs, and what it needs. Exactly one of `run` and `command`."""
+    """One service: what it runs, and what it needs. Exactly one of `run`, `command` and `external`."""
 
     model_config = ConfigDict(
-        title="Service", json_schema_extra={"oneOf": [{"required": ["run"]}, {"required": ["command"]}]}
+        title="Service",
+        json_schema_extra={"oneOf": [{"required": ["run"]}, {"required": ["command"]}, {"required": ["external"]}]},
     )
 
     run: Annotated[str, BeforeValidator(check_run), Field(json_schema_extra={"pattern": _RUN})] | None = Field(
@@ -167,6 +278,30 @@ class ServiceFile(_Strict):
         "service is a worker, which nobody calls.",
         examples=[3000],
     )
+    protocol: ProtocolName = Field(
+        default="http",
+        description="What is spoken on `port`. `http`: HTTP/1.1, WebSockets and server-sent events, and gRPC; callers "
+        "may use HTTP/2 too. `grpc`: HTTP/2 to the replica, whatever the caller speaks. `tcp`: bytes.",
+        examples=["grpc"],
+    )
+    ports: dict[str, OnePort] = Field(
+        default_factory=dict,
+        description="Several ports, by name: numbers, or mappings (below). Without `port` the first is the main one. A "
+        "replica should listen on `$PORT` and, for a further port `admin`, on `$PORT_ADMIN` (`${port.admin}`).",
+        examples=[{"http": 3000, "grpc": {"port": 3001, "protocol": "grpc"}}],
+    )
+    external: Annotated[str, BeforeValidator(_outside)] | None = Field(
+        default=None,
+        description="`host:port` of something that Shoal does not run, which the others call by this service's name, "
+        "on `port` (default: the same number).",
+        examples=["db.example.com:5432"],
+    )
+    rewrite_host: Annotated[str, BeforeValidator(_host_header)] | None = Field(
+        default=None,
+        description="The `Host` that its replicas are sent; the caller's own is in `x-forwarded-host`. Default: the "
+        "caller's own, and of `external` its host and port.",
+        examples=["localhost"],
+    )
     publish: Annotated[bool, BeforeValidator(_flag)] | None = Field(
         default=None,
         description="Whether `port` is also bound on 127.0.0.1 and [::1]. Default: true when no other service and not "
@@ -187,9 +322,9 @@ class ServiceFile(_Strict):
     )
     health: Health | None = Field(
         default=None,
-        description="A path that answers 200 to 399 when the replica is ready. Default: ready is what answers HTTP "
-        "below 500.",
-        examples=["/healthz"],
+        description="When a replica is ready: a path that answers 200 to 399, `grpc` for gRPC's health service, or a "
+        "mapping (below). Default: it answers its protocol; HTTP below 500, gRPC with any status, TCP by accepting.",
+        examples=["/healthz", "grpc", {"command": "redis-cli -p $PORT ping"}],
     )
     calls: ServiceNames = Field(
         default_factory=list,
@@ -229,10 +364,10 @@ class GatewayFile(_Strict):
     model_config = ConfigDict(title="Gateway", json_schema_extra={"required": ["port", "routes"]})
 
     port: Port | None = Field(default=None, description="Bound on 127.0.0.1 and [::1]. Required.", examples=[8080])
-    routes: dict[str, Annotated[str, BeforeValidator(_text)]] = Field(
+    routes: dict[str, OneRoute] = Field(
         default_factory=dict,
-        description="Path, or host and path, to service. `/users` takes `/users` and all below it. The longest path "
-        "wins; one with a host beats one without. Required.",
+        description="Path, or host and path, to service, or to a mapping (below). `/users` takes `/users` and all "
+        "below it. The longest path wins; one with a host beats one without. Required.",
         examples=[{"/users": "user-service", "shop.localhost/": "web"}],
     )
 

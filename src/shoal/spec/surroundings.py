@@ -28,7 +28,9 @@ def with_defaults(service: ServiceFile, defaults: DefaultsFile | None) -> Servic
         return service
     written = service.model_fields_set
     given = {key: getattr(defaults, key) for key in defaults.model_fields_set - {"env", "env_file"}}
-    if service.port is None:
+    if service.external is not None:
+        return service  # it is not ours
+    if service.port is None and not service.ports:
         given.pop("health", None)  # a worker has nothing to be asked
     return service.model_copy(update={key: value for key, value in given.items() if key not in written})
 
