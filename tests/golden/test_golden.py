@@ -17,7 +17,7 @@ import yaml
 from shoal.mesh.compile import MeshOptions, compile_app
 from shoal.mesh.endpoints import Endpoint, assignment
 from shoal.mesh.snapshot import Message
-from shoal.model.app import App, Command, Gateway, Route, Service
+from shoal.model.app import App, Command, External, Gateway, Port, Protocol, Route, Service
 from shoal.model.replica import TcpAddress, UnixAddress
 from shoal.xds.envoy import find_envoy
 from tests.support.envoy import edge_map
@@ -54,6 +54,55 @@ APPS = {
         ),
     ),
 }
+
+
+APPS["protocols"] = App(
+    name="protocols",
+    services=(
+        Service(
+            name="web",
+            workload=Command(argv=("serve",)),
+            folder="/app",
+            port=3000,
+            port_name="http",
+            publish=True,
+            ports=(Port(name="grpc", number=3001, protocol=Protocol.GRPC, publish=True),),
+            calls=("cache", "payments"),
+            rewrite_host="localhost",
+        ),
+        Service(
+            name="cache",
+            workload=Command(argv=("redis-server",)),
+            folder="/app",
+            port=6379,
+            protocol=Protocol.TCP,
+            publish=True,
+        ),
+        Service(
+            name="payments",
+            workload=External(host="pay.example.com", port=8443),
+            folder="/app",
+            port=80,
+            replicas=0,
+        ),
+        Service(
+            name="database",
+            workload=External(host="10.0.0.7", port=5432),
+            folder="/app",
+            port=5432,
+            protocol=Protocol.TCP,
+            replicas=0,
+        ),
+    ),
+    gateway=Gateway(
+        port=8088,
+        routes=(
+            Route(service="web", path="/api", rewrite="/"),
+            Route(service="web", path="/old", rewrite="/v2"),
+            Route(service="web", path="/demo.Echo", port="grpc"),
+        ),
+    ),
+)
 
 
 def compiled(app: App) -> dict[str, dict[str, Message]]:

@@ -88,7 +88,6 @@ def _lead_outside(built: Message, name: str, external: External) -> None:
     except ValueError:
         built.type = cluster_pb2.Cluster.LOGICAL_DNS
         built.dns_lookup_family = cluster_pb2.Cluster.ALL  # tries IPv6 and IPv4 in turn: `localhost` may be either
-        built.dns_refresh_rate.CopyFrom(duration(defaults.RESOLVE_S))
     else:
         built.type = cluster_pb2.Cluster.STATIC
     # Nobody knows how many machines are behind it: putting the one address aside would put all aside.

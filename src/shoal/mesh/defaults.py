@@ -10,8 +10,6 @@ STREAM_IDLE_S = 3600.0
 CONNECT_TIMEOUT_S = 1.0
 CONNECTS_TCP = 5
 """Attempts to connect one TCP caller, each to the next replica."""
-RESOLVE_S = 5.0
-"""How often the name of an outside service is looked up. Envoy's default."""
 UPSTREAM_IDLE_S = 15.0
 """Connections to a replica are closed by us before granian (30 s), node (5 s is retried) or others close them."""
 FETCH_TIMEOUT_S = 5.0
