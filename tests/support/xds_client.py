@@ -97,7 +97,7 @@ class Client:
         for resource in response.resources:
             if resource not in bad:
                 self._take(type_url, resource)
-        for resource in (r for r in response.resources if r not in bad):
+        for resource in (r for r in response.resources if r not in bad and self.has[type_url].get(r.name) == r):
             # Envoy declares nothing new of a response that it refused, even of the good parts that it took. That
             # matters only if the connection is lost before a part is sent alone, and it has left the snapshot by then.
             self.versions[type_url][resource.name] = "in doubt" if bad else resource.version
