@@ -19,7 +19,7 @@ PAGES = sorted(
     path
     for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md")
     for path in ROOT.glob(pattern)
-    if ".shoal" not in path.parts  # of whoever tried an example
+    if not {".shoal", "node_modules"} & set(path.parts)  # of whoever tried an example
 )
 
 

@@ -74,7 +74,9 @@ def covers(route: Route, path: str, service: str) -> bool:
     return route.service == service and (path == route.path or path.startswith(route.path.rstrip("/") + "/"))
 
 
-MODULES = sorted(path for path in EXAMPLES.rglob("*.py") if ".shoal" not in path.parts)  # of whoever tried it
+MODULES = sorted(
+    path for path in EXAMPLES.rglob("*.py") if not {".shoal", "node_modules"} & set(path.parts)
+)  # of whoever tried it
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(EXAMPLES)))
