@@ -194,6 +194,7 @@ def _moved(words: Sequence[str], port: int | None) -> tuple[list[str], int | Non
         if moving is None:
             continue
         number, text = moving
+        certain = certain or re.search(r"(?:0\.0\.0\.0|\[::\]):", value) is not None
         if not (certain or known or number == port):
             continue
         if found is not None and number != found:

@@ -13,7 +13,8 @@ from shoal.spec.importing import commands, leftovers, notation
 from shoal.spec.importing.composefile import ComposeFile, depends_on
 from shoal.spec.importing.drafting import Drafting
 from shoal.spec.importing.facts import Kind, gather
-from shoal.spec.importing.parts import Part
+from shoal.spec.importing.known import Role
+from shoal.spec.importing.parts import Part, title_of
 from shoal.spec.importing.peers import Names
 from shoal.spec.importing.reading import Folder, parse_env
 from shoal.spec.importing.report import Imported, Needed, Row
@@ -32,7 +33,7 @@ def import_compose(
     file = ComposeFile(data, path.name, folder)
     variables = Variables(parse_env(folder.text(".env") or ""))
     chosen, left = _chosen(file, variables, services, profiles)
-    parts = {name: Part(gather(name, file.services[name], folder, variables), "") for name in chosen}
+    parts = {name: Part(gather(name, file.services[name], file.top, folder, variables), "") for name in chosen}
     name = variables.now(file.top["name"]) if isinstance(file.top.get("name"), str) else folder.root.name
     _name(parts, hostname)
     _find_hosts(parts)
@@ -103,7 +104,8 @@ def _chosen(
 def _name(parts: dict[str, Part], hostname: str) -> None:
     """Names that the app file can have; each once."""
     taken: set[str] = set()
-    for name, part in parts.items():
+    # Those that can keep their name come first.
+    for name, part in sorted(parts.items(), key=lambda item: name_flaw(item[0], hostname) is not None):
         label = name if name_flaw(name, hostname) is None else label_from(name, "service")
         if name_flaw(label, hostname) is not None:
             label = f"{label[:54].rstrip('-')}-service"
@@ -166,6 +168,8 @@ def _choose_ports(parts: dict[str, Part]) -> None:
         if facts.kind is Kind.STATIC and facts.port is None:
             facts.port = 80
         part.port = facts.port
+        if facts.kind is Kind.OUTSIDE:
+            part.port = _port_outside(part, [port for (host, port), _ in called.most_common() if host in part.hosts])
     taken = {part.port for part in parts.values()} | {m.host for part in parts.values() for m in part.facts.published}
     for part in parts.values():
         if part.port is None or part.port >= PRIVILEGED or part.facts.kind not in (Kind.NATIVE, Kind.STATIC):
@@ -179,12 +183,23 @@ def _choose_ports(parts: dict[str, Part]) -> None:
         part.port = port
 
 
+def _port_outside(part: Part, called: list[int]) -> int | None:
+    """The one port of an image that others call, or that such an image is known for."""
+    declared = [mapping.target for mapping in part.facts.mappings if mapping.protocol == "tcp"]
+    title = title_of(part)
+    known = title.port if title is not None else None
+    if called and (not declared or called[0] in declared or known is None):
+        return called[0]
+    if known is not None and (title is None or title.role is Role.DATA or not declared or known in declared):
+        return known
+    return declared[0] if declared else None
+
+
 def _row(part: Part, kept: Collection[str]) -> Row:
     facts, draft = part.facts, part.draft
     if draft is None or draft.name not in kept:
-        why = f"{facts.why}; {facts.way_out}" if facts.way_out else facts.why
-        becomes = "a job" if part.once and not why else "left out"
-        return Row(service=facts.name, becomes=becomes, notes=(why, *facts.notes) if why else tuple(facts.notes))
+        becomes = "a job" if part.once and not facts.why else "left out"
+        return Row(service=facts.name, becomes=becomes, notes=tuple(filter(None, (facts.why, facts.way_out))))
     keys = draft.keys
     if "run" in keys:
         what = f"run {keys['run']}"

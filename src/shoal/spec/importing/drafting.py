@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
 from typing import Any
 
+from shoal.spec.check import label_from
 from shoal.spec.importing import commands, notation, steps
 from shoal.spec.importing.composefile import ComposeFile, depends_on
 from shoal.spec.importing.environment import environment
@@ -23,7 +25,13 @@ from shoal.spec.schema import MAX_REPLICAS
 _READS_PORT = re.compile(
     r"""process\.env\.PORT\b|process\.env\[["']PORT|environ[^\n]{0,20}["']PORT["']|getenv\(["']PORT"""
 )
+_CONDITIONS = {"service_healthy": "ready", "service_completed_successfully": "completed"}
+_SERVER = re.compile(r"(gunicorn|uvicorn|hypercorn|daphne|granian|waitress)\b")
 _PATH = re.compile(r"/[!-\"$-~]*\Z")
+
+
+FURTHER_MAX = 8
+"""Ports of one service beside the main one: a range of hundreds is no door of its own each."""
 
 
 class Drafting:
@@ -36,6 +44,8 @@ class Drafting:
         self.more: dict[str, Any] = {}
         """`gateway`, `jobs`."""
         self.more_comments: dict[str, str] = {}
+        self.missed: list[str] = []
+        """Hosts that the service at hand names, and that are nowhere."""
 
     def run(self) -> None:
         for part in self.parts.values():
@@ -55,7 +65,8 @@ class Drafting:
     def _begin(self, part: Part) -> None:
         """Decides whether it is carried over at all."""
         facts = part.facts
-        if part.once:
+        once = accepts("after", {"x": "completed"}) and accepts("restart", "never")
+        if part.once and not (once and facts.kind is Kind.NATIVE):
             self._job(part)
         elif facts.kind is Kind.NATIVE:
             part.draft = Draft(part.label)
@@ -100,14 +111,10 @@ class Drafting:
             facts.way_out = "Shoal's `gateway:` takes its place: `routes:` by path and host"
             return
         what = title.title if title is not None else f"the image {facts.image}"
-        port = facts.port or (title.port if title is not None and title.port is not None else None)
-        declared = [m.target for m in facts.mappings if m.protocol == "tcp"]
-        if port is None or (declared and port not in declared):
-            port = declared[0] if declared else port
-        part.port = port
+        port = part.port
         if port is not None:
             address = f"127.0.0.1:{outside_port(part, port)}"
-            tcp = {"protocol": "tcp"} if title is not None and title.role is Role.DATA else {}
+            tcp = {"protocol": "tcp"} if title is not None and title.role is Role.DATA and not title.http else {}
             for keys in (
                 {"image": facts.image, "port": port, **tcp},
                 {"image": facts.image, "port": port},
@@ -132,8 +139,16 @@ class Drafting:
     def _fill(self, part: Part) -> None:
         facts, draft = part.facts, part.draft
         assert draft is not None and facts.command is not None
-        made = environment(facts, self.variables, self.folder, self.out, self._secrets(part), self._renamed)
+        self.missed.clear()
+        if (part.port is not None and facts.parts.get("ports") is not None) or facts.parts.get("expose") is not None:
+            self._further_ports(part, draft)
+        made = environment(facts, self.variables, self.folder, self.out, self._renamed)
+        if isinstance(facts.command, list):
+            facts.command = [self._renamed(word, "") for word in facts.command]
+        elif facts.command is not None:
+            facts.command = self._renamed(facts.command, "")
         self._command(part, draft)
+        self._files(part, draft)
         if facts.cwd != ".":
             draft.keys["cwd"] = self.place(facts.cwd)
         elif self.out != self.folder.root:
@@ -142,6 +157,7 @@ class Drafting:
             draft.keys["port"] = part.port
         if made.files:
             draft.keys["env_file"] = made.files
+        part.values = made.values
         if made.env:
             draft.keys["env"] = made.env
             for name, text in made.comments.items():
@@ -149,6 +165,8 @@ class Drafting:
         self._health(part, draft)
         self._life(part, draft)
         self._prepare(part, draft)
+        if self.missed:
+            facts.notes.append(f"names {', '.join(dict.fromkeys(self.missed))}, which is left out")
 
     def _command(self, part: Part, draft: Draft) -> None:
         facts = part.facts
@@ -174,6 +192,11 @@ class Drafting:
         facts = part.facts
         script = commands.script_of(facts.command or [])
         text = None if script is None else self.folder.text(f"{facts.cwd}/{script}")
+        tool = self._npm_script(facts.cwd, facts.command or [])
+        if tool is not None and re.match(r"(?:react-scripts|next|nuxt|remix-serve)\b", tool):
+            return
+        if text is None and tool is not None and (script := commands.script_of(tool)) is not None:
+            text = self.folder.text(f"{facts.cwd}/{script}")
         if text is not None and _READS_PORT.search(text):
             facts.notes.append(f"{script} reads $PORT")
             return
@@ -186,6 +209,18 @@ class Drafting:
             draft.comment("network", "a network of its own, so that it can have the port that it insists on")
             if part.port != facts.port and accepts("listen", facts.port):
                 draft.keys["listen"] = facts.port
+
+    def _npm_script(self, folder: str, command: commands.Command) -> str | None:
+        """What `npm start` stands for."""
+        words = commands.simple_words(command) or []
+        if len(words) < 2 or words[0] not in ("npm", "yarn", "pnpm"):
+            return None
+        name = words[2] if words[1] == "run" and len(words) > 2 else words[1]
+        try:
+            scripts = json.loads(self.folder.text(f"{folder}/package.json") or "{}").get("scripts", {})
+            return str(scripts[name])
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
+            return None
 
     def _health(self, part: Part, draft: Draft) -> None:
         check = part.facts.parts.get("healthcheck")
@@ -200,8 +235,10 @@ class Drafting:
             part.facts.lose(key, words, "a worker is ready when it runs, and there is nothing to ask")
         elif found is None and "grpc_health_probe" in words and accepts("health", "grpc"):
             draft.keys["health"] = "grpc"
+            if accepts("protocol", "grpc"):
+                draft.keys["protocol"] = "grpc"
         elif found is None:
-            part.facts.lose(key, words, "Shoal asks over HTTP and runs no command", "give it a path: health: /healthz")
+            self._health_command(part, draft, test, words)
         elif found[0] not in (part.facts.port, part.port):
             part.facts.lose(key, words, f"it asks port {found[0]}, and the service listens on {part.facts.port}")
         elif not _PATH.match(found[1]) or not accepts("health", found[1]):
@@ -211,6 +248,42 @@ class Drafting:
         paces = [name for name in ("interval", "timeout", "retries", "start_period") if name in check]
         if paces and "health" in draft.keys:
             part.facts.lose(key, ", ".join(paces), "Shoal asks at its own pace")
+
+    def _health_command(self, part: Part, draft: Draft, test: Any, words: str) -> None:
+        """A check by a command stays one, with the port that Shoal chooses."""
+        script = words.removeprefix("CMD-SHELL ").removeprefix("CMD ")
+        parts = [self.variables.now(item) for item in notation.texts(test)]
+        if len(parts) > 1 and parts[0] == "CMD-SHELL":
+            script = parts[1]
+        if part.facts.moved:
+            script = re.sub(rf"(?<![\w.-]){part.facts.port}(?!\w)", "$PORT", script)
+        keys = {"command": "x", "port": part.port, "health": {"command": script}}
+        if accepts("health", {"command": script}) and valid(keys, self.out):
+            draft.keys["health"] = {"command": script}
+        else:
+            part.facts.lose("healthcheck", words, "Shoal asks over HTTP and runs no command",
+                            "give it a path: health: /healthz")  # fmt: skip
+
+    def _further_ports(self, part: Part, draft: Draft) -> None:
+        """Ports beside the main one, where the schema has them."""
+        facts = part.facts
+        found: dict[str, int] = {}
+        env = notation.mapping(facts.parts.get("environment"))
+        for mapping in facts.mappings:
+            number = mapping.target
+            if mapping.protocol != "tcp" or number in (facts.port, *found.values()) or not mapping.declared:
+                continue
+            named = next((name for name, value in env.items() if value == str(number) and name.endswith("_PORT")), "")
+            label = label_from(mapping.name or named.removesuffix("_PORT"), f"p{number}")
+            label = label if label not in found else f"p{number}"
+            keys = {"command": "x", "port": part.port, "ports": {**found, label: number}}
+            if number >= 1024 and len(found) < FURTHER_MAX and valid(keys, self.out):
+                found[label] = number
+        if found:
+            facts.further = found
+            draft.keys["ports"] = dict(found)
+            places = ", ".join(f"${'PORT_' + label.upper().replace('-', '_')}" for label in found)
+            draft.comment("ports", f"it should listen on {places} for these")
 
     def _life(self, part: Part, draft: Draft) -> None:
         facts = part.facts
@@ -229,11 +302,17 @@ class Drafting:
         policy = deploy.get("restart_policy")
         restart = policy.get("condition") if isinstance(policy, dict) else None
         restart = restart or facts.parts.get("restart")
+        restart = "no" if part.once and restart is None else restart
         wanted = {"no": "never", "none": "never", "false": "never", "on-failure": "on-failure"}.get(
             str(restart).partition(":")[0]
         )
+        signal = facts.parts.get("stop_signal")
+        if isinstance(signal, str) and (name := first_accepted("stop_signal", signal, f"SIG{signal}")) is not None:
+            draft.keys["stop_signal"] = name
         if wanted is not None and accepts("restart", wanted):
             draft.keys["restart"] = wanted
+            if part.once:
+                draft.comment("restart", "it runs once: others wait for its end")
         elif wanted is not None:
             facts.lose("restart", str(restart), "Shoal starts again whatever ends, after a back-off")
 
@@ -244,8 +323,9 @@ class Drafting:
             return
         found = steps.steps(facts.stage)
         where = "" if facts.cwd == "." else f" in {facts.cwd}"
-        if found.python and "run" in draft.keys:
-            found.python = [p for p in found.python if re.split(r"[=<>\[~!]", p)[0] not in ("gunicorn", "uvicorn")]
+        words = notation.joined(facts.command)
+        found.python = [p for p in found.python if not (server := _SERVER.match(p)) or
+                        ("run" not in draft.keys and server[1] in words)]  # fmt: skip
         if found.python:
             facts.notes.append(f"the image had {' '.join(found.python)} from pip: add to requirements.txt{where}")
         if found.system:
@@ -262,37 +342,19 @@ class Drafting:
         else:
             facts.notes.append(f"first, and after each change{where}: {notation.short(script, 100)}")
 
-    def _secrets(self, part: Part) -> dict[str, str]:
-        """Files of `secrets` and `configs` in the container -> where they are."""
-        found: dict[str, str] = {}
-        for key, default in (("secrets", "/run/secrets/{}"), ("configs", "/{}")):
-            top = self.file.top.get(key)
-            value = part.facts.parts.get(key)
-            for item in value if isinstance(value, list) else []:
-                name = item.get("source") if isinstance(item, dict) else item
-                given = item.get("target") if isinstance(item, dict) else None
-                target = given if isinstance(given, str) else str(name)
-                whole = target if target.startswith("/") else default.format(target)
-                entry = top.get(name) if isinstance(top, dict) and isinstance(name, str) else None
-                file = entry.get("file") if isinstance(entry, dict) else None
-                path = self.folder.relative(self.variables.now(file)) if isinstance(file, str) else None
-                if path is not None and self.folder.is_file(path):
-                    found[whole] = path
-                    self._file(part, whole, path, key)
-                else:
-                    part.facts.lose(key, str(name), "its content is not in a file below this folder",
-                                    "give it to the program as a variable in `env`")  # fmt: skip
-        return found
-
-    def _file(self, part: Part, target: str, path: str, key: str) -> None:
-        draft = part.draft
-        if draft is not None and accepts("files", {target: self.place(path)}):
-            draft.keys.setdefault("files", {})[target] = self.place(path)
-            return
-        values = [v or "" for v in notation.mapping(part.facts.parts.get("environment")).values()]
-        if target not in values:
-            part.facts.lose(key, target, "files are not put at absolute paths",
-                            f"let the program read {relative_path(path, part.facts.cwd)}")  # fmt: skip
+    def _files(self, part: Part, draft: Draft) -> None:
+        """`secrets` and `configs`: files at absolute paths, where the schema has them; else a path in a variable or in
+        the command was changed, and anything else must be."""
+        facts = part.facts
+        for target, path in facts.given.items():
+            if accepts("files", {target: self.place(path)}):
+                draft.keys.setdefault("files", {})[target] = self.place(path)
+                continue
+            named = [v or "" for v in notation.mapping(facts.parts.get("environment")).values()]
+            named += notation.texts(facts.parts.get("command"))
+            if not any(target in text for text in named):
+                facts.lose("secrets", target, "files are not put at absolute paths",
+                           f"let the program read {relative_path(path, facts.cwd)}")  # fmt: skip
 
     def _renamed(self, text: str, variable: str) -> str:
         """With the hosts and ports that are others here."""
@@ -302,6 +364,7 @@ class Drafting:
             whole = host if port is None else f"{host}:{port}"
             if part.draft is None:
                 if part.facts.kind is not Kind.OUTSIDE or part.once:
+                    self.missed.append(host)
                     return whole
                 there = outside_port(part, port)
                 return "127.0.0.1" if port is None else f"127.0.0.1:{there}"
@@ -321,13 +384,14 @@ class Drafting:
             return
         needs = depends_on(facts.parts.get("depends_on"))
         links = [link.partition(":")[0] for link in notation.texts(facts.parts.get("links"))]
-        named = [host for name, value in draft.keys.get("env", {}).items() for host, _ in self._found(value, name)]
+        named = [host for name, value in part.values.items() for host, _ in self._found(value, name)]
         raw = [host for name, value in notation.mapping(facts.parts.get("environment")).items()
                for host, _ in self._found(value or "", name)]  # fmt: skip
         words = notation.joined(facts.command)
         spoken = [host for host, _ in self._found(words, "")]
         others = dict.fromkeys([*needs, *links, *named, *raw, *spoken])
-        calls, after = [], []
+        calls: list[str] = []
+        after: dict[str, str] = {}
         for other in others:
             there = self.parts.get(other)
             if there is None or there.draft is None or there is part:
@@ -335,13 +399,18 @@ class Drafting:
             if "port" in there.draft.keys or "external" in there.draft.keys:
                 calls.append(there.label)
             if other in needs and there.facts.kind is Kind.NATIVE and there.draft.keys.get("replicas") != 0:
-                after.append(there.label)
+                condition = str(needs[other].get("condition"))
+                after[there.label] = _CONDITIONS.get(condition, "started")
         if calls:
             draft.keys["calls"] = calls
             if set(calls) - {self.parts[n].label for n in needs if n in self.parts}:
                 draft.comment("calls", "also those that it names in its variables or its command")
-        if after:
-            draft.keys["after"] = after
+        if after and set(after.values()) == {"ready"}:
+            draft.keys["after"] = list(after)
+        elif after:
+            # Without conditions: ready is more than started, and nothing waits for an end.
+            otherwise = [label for label, what in after.items() if what != "completed"]
+            draft.keys["after"] = after if accepts("after", after) else otherwise
 
     def _found(self, text: str, variable: str) -> list[tuple[str, int | None]]:
         """Services named in a text, under whichever name."""
@@ -367,9 +436,8 @@ class Drafting:
                     draft.keys["publish"] = first.host
                 else:
                     facts.notes.append(f"was http://localhost:{first.host}, is http://localhost:{part.port}")
-            elif first is None and part.port is not None and accepts("publish", False):
-                draft.keys["publish"] = False
-                draft.comment("publish", "it was not published")
+            elif part.port is not None and not any(m.published for m in facts.mappings if m.target == facts.port):
+                draft.keys["publish"] = False  # as in compose: the others reach it, people do not
         if not hidden:
             return
         port = next((host for _, host in hidden if host not in ports and host >= 1024), 8080)

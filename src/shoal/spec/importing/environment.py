@@ -38,6 +38,8 @@ class Environment:
     comments: dict[str, str] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
     """Env files that stay files, relative to the app file's folder."""
+    values: dict[str, str] = field(default_factory=dict)
+    """All of them, those of the files too."""
 
 
 def environment(
@@ -45,11 +47,9 @@ def environment(
     variables: Variables,
     folder: Folder,
     app_folder: Path,
-    secrets: dict[str, str],
     renamed: Callable[[str, str], str],
 ) -> Environment:
-    """`secrets`: path in the container -> file, relative to the folder. `renamed(value, name)`: with the hosts changed
-    that are called otherwise here."""
+    """`renamed(value, name)`: with the hosts changed that are called otherwise here."""
     out = Environment()
     gathered: dict[str, str] = {}
     if facts.stage is not None:
@@ -62,9 +62,10 @@ def environment(
         if not _NAME.match(name):
             facts.lose("environment", name, "this is no name of a variable")
             continue
-        fitting = _fitting(name, value, facts, out, folder, secrets, renamed)
+        fitting = _fitting(name, value, facts, out, folder, renamed)
         if out.files and name in from_files and fitting is None and name == "PORT":
             fitting = "${port}"  # the file would win over Shoal
+        out.values[name] = value if fitting is None else fitting
         if fitting is None or (out.files and fitting == value and from_files.get(name) == value):
             continue
         out.env[name] = fitting
@@ -117,7 +118,6 @@ def _fitting(
     facts: Facts,
     out: Environment,
     folder: Folder,
-    secrets: dict[str, str],
     renamed: Callable[[str, str], str],
 ) -> str | None:
     """The value as it fits here; None: it is better left out."""
@@ -134,6 +134,10 @@ def _fitting(
             facts.moved = True
             out.comments[name] = f"was {now}: the port that Shoal chooses"
             return "${port}"
+        further = next((label for label, number in facts.further.items() if now == str(number)), None)
+        if further is not None and name.upper().endswith("PORT"):
+            out.comments[name] = f"was {now}: the port that Shoal chooses"
+            return f"${{port.{further}}}"
         if _OWN_ADDRESS.match(name):
             address = re.compile(rf"(0\.0\.0\.0|\[::\]|127\.0\.0\.1|\+|\*|localhost|(?<![^\s=/])):{port}(?!\d)")
             changed = address.sub("127.0.0.1:${port}", value)
@@ -141,10 +145,6 @@ def _fitting(
                 facts.moved = True
                 out.comments[name] = f"was {value.replace('$$', '$')}: the port that Shoal chooses"
                 return changed
-    for path, file in secrets.items():
-        if value == path:
-            out.comments[name] = f"was {path}"
-            return literal(relative_path(file, facts.cwd))
     if name == "PYTHONPATH":
         return _python_path(value, facts, folder)
     if value.startswith("/") and facts.files is not None and not value.startswith("//"):

@@ -18,6 +18,9 @@ from shoal.spec.importing.reading import Folder
 from shoal.spec.importing.report import Lost
 from shoal.spec.importing.variables import Variables, literal
 
+_MADE = re.compile(r"[\w-][\w./-]*\.(?:jar|dll|js|mjs|cjs)")
+"""A file that a program is, or that a build makes one of."""
+
 
 class Kind(Enum):
     NATIVE = "native"
@@ -55,6 +58,10 @@ class Facts:
     way_out: str = ""
     notes: list[str] = field(default_factory=list)
     lost: list[Lost] = field(default_factory=list)
+    further: dict[str, int] = field(default_factory=dict)
+    """Ports beside the main one, by a name."""
+    given: dict[str, str] = field(default_factory=dict)
+    """Secrets and configs: path in the container -> file."""
     site: str = ""
     """The folder of a static site."""
 
@@ -66,10 +73,13 @@ class Facts:
         return [mapping for mapping in self.mappings if mapping.host is not None and mapping.protocol == "tcp"]
 
 
-def gather(name: str, parts: dict[str, Any], folder: Folder, variables: Variables) -> Facts:
+def gather(name: str, parts: dict[str, Any], top: dict[str, Any], folder: Folder, variables: Variables) -> Facts:
+    """`top`: the whole file, for the secrets and configs that it defines."""
     facts = Facts(name=name, parts=parts)
     facts.image = variables.now(parts["image"]) if isinstance(parts.get("image"), str) else ""
     facts.mounts = notation.mounts(_now(parts.get("volumes"), variables))
+    for key, default in (("secrets", "/run/secrets/{}"), ("configs", "/{}")):
+        _read_given(facts, key, default, top.get(key), folder, variables)
     if parts.get("build") is not None:
         _read_build(facts, folder, variables)
     elif facts.image:
@@ -86,6 +96,23 @@ def gather(name: str, parts: dict[str, Any], folder: Folder, variables: Variable
         _find_place(facts, folder)
         _find_port(facts, variables)
     return facts
+
+
+def _read_given(facts: Facts, key: str, default: str, defined: Any, folder: Folder, variables: Variables) -> None:
+    value = facts.parts.get(key)
+    for item in value if isinstance(value, list) else []:
+        name = item.get("source") if isinstance(item, dict) else item
+        target = item.get("target") if isinstance(item, dict) else None
+        target = target if isinstance(target, str) else str(name)
+        whole = posixpath.normpath(target if target.startswith("/") else default.format(target))
+        entry = defined.get(name) if isinstance(defined, dict) and isinstance(name, str) else None
+        file = entry.get("file") if isinstance(entry, dict) else None
+        path = folder.relative(variables.now(file)) if isinstance(file, str) else None
+        if path is not None and folder.is_file(path):
+            facts.given[whole] = path
+        else:
+            facts.lose(key, str(name), "its content is not in a file below this folder",
+                       "give it to the program as a variable in `env`")  # fmt: skip
 
 
 def _now(value: Any, variables: Variables) -> Any:
@@ -151,8 +178,8 @@ def _read_mounted(facts: Facts, folder: Folder) -> None:
 
 
 def _bound(facts: Facts, folder: Folder) -> list[tuple[str, str]]:
-    """Bind mounts of what is below the folder."""
-    found = []
+    """Bind mounts of what is below the folder, and what is given as a file."""
+    found = [(path, target) for target, path in facts.given.items()]
     for mount in facts.mounts:
         relative = folder.relative(mount.source) if mount.kind == "bind" and mount.source else None
         if relative is not None and mount.target.startswith("/"):
@@ -166,7 +193,7 @@ def _read_ports(facts: Facts, variables: Variables) -> None:
         facts.lose("ports", item, "this port is not understood", "write it as 8080:80")
     mappings += notation.exposed(_now(facts.parts.get("expose"), variables))
     if facts.stage is not None:
-        mappings += notation.exposed(list(facts.stage.exposed))
+        mappings += notation.exposed(list(facts.stage.exposed), declared=False)
     seen: set[tuple[int, str]] = set()
     for mapping in mappings:
         if (mapping.target, mapping.protocol) not in seen:
@@ -249,30 +276,52 @@ def _find_place(facts: Facts, folder: Folder) -> None:
     """The working directory on disk, and in the command what is a path of the container."""
     files, command = facts.files, facts.command
     assert files is not None and command is not None
+    program = command[0] if isinstance(command, list) else command.split()[0]
+    if program.startswith(("/", "./")) and facts.stage is not None:
+        made = steps.go_program(facts.stage, posixpath.normpath(posixpath.join(facts.workdir, program)))
+        if made is not None:
+            return _build_go(facts, folder, *made)
     place = files.workdir(facts.workdir)
     if place is not None and folder.is_folder(place) and folder.relative(place) is not None:
         facts.cwd = posixpath.normpath(place)
-    elif place is not None and facts.workdir != "/":
-        facts.notes.append(f"{facts.workdir} of the image is not a folder here: it starts in {facts.cwd}")
-    program = command[0] if isinstance(command, list) else command.split()[0]
-    if program.startswith("/") and facts.stage is not None:
-        made = steps.go_program(facts.stage, program)
-        if made is not None and files.find(program) is None:
-            return _build_go(facts, folder, *made)
+    elif place is not None and facts.workdir != "/" and folder.relative(place) is not None:
+        command = facts.command = _in_folder_to_be(facts, command, posixpath.normpath(place), folder)
     facts.command = localised(facts, command, folder)
     words = facts.command if isinstance(facts.command, list) else commands.simple_words(facts.command) or []
     if words and words[0].startswith("/") and not words[0].startswith(("/bin/", "/usr/bin/")):
         facts.notes.append(f"its program {words[0]} is a path in the container: make it, or change the command")
         facts.lose("command", words[0], "this program is in the image alone", "install it here, or change `command`")
+    for word in words:
+        if _MADE.fullmatch(word) and not folder.is_file(f"{facts.cwd}/{word}"):
+            facts.notes.append(f"{word} is not here yet: its build makes it")
     return None
 
 
-def _build_go(facts: Facts, folder: Folder, workdir: str, package: str) -> None:
+def _in_folder_to_be(facts: Facts, command: Command, place: str, folder: Folder) -> Command:
+    """A working directory that only a build makes: it starts in the nearest one that is there."""
+    start = place
+    while start not in (".", "") and not folder.is_folder(start):
+        start = posixpath.dirname(start)
+    facts.cwd = start or "."
+    prefix = relative_path(place, facts.cwd)
+    words = commands.simple_words(command)
+    if words is None:
+        facts.notes.append(f"it should start in {place}, which is made by its build")
+        return command
+    facts.notes.append(f"{place} is made by its build")
+    return [
+        f"{prefix}/{word.removeprefix('./')}"
+        if _MADE.fullmatch(word.removeprefix("./")) or word.endswith((".py", ".rb")) or (i == 0 and word[:2] == "./")
+        else word
+        for i, word in enumerate(words)
+    ]
+
+
+def _build_go(facts: Facts, folder: Folder, builder: Stage, workdir: str, package: str) -> None:
     """A Go program that the image's build makes is made at the start: the Go cache makes that quick."""
     assert facts.files is not None
     place = facts.files
-    builder = next((c.stage for c in facts.stage.copies if c.stage is not None), None) if facts.stage else None
-    source = ImageFiles(folder, place.context, builder).workdir(workdir) if builder is not None else None
+    source = ImageFiles(folder, place.context, builder).workdir(workdir)
     facts.cwd = posixpath.normpath(source) if source is not None and folder.is_folder(source) else place.context
     rest = facts.command[1:] if isinstance(facts.command, list) else []
     arguments = " ".join(commands.quoted_word(word) for word in rest)
@@ -285,18 +334,23 @@ def localised(facts: Facts, command: Command, folder: Folder) -> Command:
     """With paths of the container replaced by paths from the working directory, where they are known."""
 
     def local(word: str) -> str:
+        if _MADE.fullmatch(word) and not folder.is_file(f"{facts.cwd}/{word}"):
+            word = posixpath.join(facts.workdir, word)
+            found = facts.files.find(word) if facts.files is not None else None
+            rest = posixpath.relpath(word, facts.workdir)
+            return rest if found is None or folder.relative(found) is None else relative_path(found, facts.cwd)
         found = facts.files.find(word) if facts.files is not None else None
         if found is None or folder.relative(found) is None:
             return word
         return relative_path(found, facts.cwd)
 
     def program(word: str) -> str:
-        out = local(word) if word.startswith("/") else word
+        out = local(word) if word.startswith("/") or _MADE.fullmatch(word) else word
         return f"./{out}" if out != word and "/" not in out else out
 
     if isinstance(command, list):
         return [
-            program(word) if i == 0 else local(word) if word.startswith("/") else word
+            program(word) if i == 0 else local(word) if word.startswith("/") or _MADE.fullmatch(word) else word
             for i, word in enumerate(command)
         ]  # fmt: skip
     first = True
@@ -307,7 +361,7 @@ def localised(facts: Facts, command: Command, folder: Folder) -> Command:
         first = False
         return out
 
-    return re.sub(r"(?<![^\s='\";&|(])/[\w./-]+", each, command)
+    return re.sub(r"(?<![^\s='\";&|(])(?:/[\w./-]+|[\w./-]+\.(?:jar|dll)\b)", each, command)
 
 
 def relative_path(path: str, start: str) -> str:

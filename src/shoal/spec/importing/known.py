@@ -22,8 +22,11 @@ class Known:
     title: str
     role: Role
     port: int | None = None
+    http: bool = False
 
 
+_HTTP = {"elasticsearch", "opensearch", "clickhouse-server", "influxdb", "minio", "qdrant"}
+"""Data that is asked for over HTTP."""
 _DATA = {
     "postgres": ("PostgreSQL", 5432), "postgis": ("PostgreSQL", 5432), "timescaledb": ("PostgreSQL", 5432),
     "pgvector": ("PostgreSQL", 5432), "postgresql": ("PostgreSQL", 5432), "mysql": ("MySQL", 3306),
@@ -53,7 +56,7 @@ def image(name: str) -> Known | None:
     """By an image's last word: `docker.io/bitnami/redis:7` is Redis."""
     word = re.split(r"[:@]", name.rpartition("/")[2])[0].lower()
     if word in _DATA:
-        return Known(title=_DATA[word][0], role=Role.DATA, port=_DATA[word][1])
+        return Known(title=_DATA[word][0], role=Role.DATA, port=_DATA[word][1], http=word in _HTTP)
     if word in _PROXIES:
         return Known(title=_PROXIES[word], role=Role.PROXY, port=80)
     if word in _RUNTIMES:

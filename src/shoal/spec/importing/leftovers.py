@@ -13,6 +13,7 @@ from shoal.spec.importing.notation import Mount
 from shoal.spec.importing.parts import Part
 from shoal.spec.importing.report import Lost
 
+PRIVILEGED = 1024
 OVERRIDES = (
     "compose.override.yaml",
     "compose.override.yml",
@@ -75,7 +76,7 @@ def _key(part: Part, key: str, value: Any, lost: list[Lost], unneeded: list[str]
                 lost.append(
                     Lost(where=f"{where}.{other}", what="restart", why="a service is not restarted with another")
                 )
-    elif key in known.HANDLED or key.startswith("x-"):
+    elif key in known.HANDLED or (part.draft is not None and key in part.draft.keys) or key.startswith("x-"):
         return
     elif key in known.UNNEEDED:
         unneeded.append(where)
@@ -87,22 +88,22 @@ def _key(part: Part, key: str, value: Any, lost: list[Lost], unneeded: list[str]
 def _ports(part: Part, lost: list[Lost]) -> None:
     assert part.draft is not None
     where = f"{part.facts.name}.ports"
-    more = []
+    more: list[int] = []
     for mapping in part.facts.mappings:
         if mapping.protocol != "tcp":
             lost.append(Lost(where=where, what=mapping.written, why=f"{mapping.protocol} does not go through the mesh"))
-        elif mapping.target != part.facts.port and mapping.target not in more:
+        elif mapping.declared and mapping.target not in (part.facts.port, *more, *part.facts.further.values()):
             more.append(mapping.target)
         if mapping.ip and mapping.ip not in ("127.0.0.1", "0.0.0.0", "[::]", "::", "[::1]", "localhost"):
             lost.append(Lost(where=where, what=mapping.written, why="Shoal publishes on 127.0.0.1 and [::1]"))
     if not more or part.facts.kind is Kind.OUTSIDE:
         return
-    ports = {f"port-{port}": port for port in more}
-    if accepts("ports", ports):
-        part.draft.keys["ports"] = ports
-        part.draft.comment("ports", "the program must listen on these by itself")
-    else:
-        what = ", ".join(str(port) for port in more)
+    low = [port for port in more if port < PRIVILEGED]
+    rest = [port for port in more if port >= PRIVILEGED]
+    if low:
+        lost.append(Lost(where=where, what=", ".join(map(str, low)), why="only root may take a port below 1024"))
+    if rest:
+        what = ", ".join(map(str, rest))
         lost.append(Lost(where=where, what=what, why="a service has one port", way_out="a service of its own for each"))
 
 
@@ -119,7 +120,11 @@ def _volumes(part: Part, lost: list[Lost], unneeded: list[str]) -> None:
         if mount.kind == "bind" and inside is not None and facts.files is not None:
             relative = facts.files.folder.relative(mount.source)
             below = facts.files.workdir(facts.workdir)
-            if relative is not None and below is not None and _is_below(mount.target, facts.workdir):
+            if (
+                relative is not None
+                and below is not None
+                and (_is_below(mount.target, facts.workdir) or _is_below(facts.workdir, mount.target))
+            ):
                 unneeded.append(f"{where} ({mount.written})")
                 continue
             if _as_file(part, mount, relative):

@@ -59,7 +59,10 @@ class ImageFiles:
                 found = self._in_context(source, rest, copy.several)
             if found is not None:
                 return found
-        return None
+        rest = _below(path, stage.workdir) if depth else None
+        around = self._around(stage, stage.workdir) if rest is not None else None
+        # What a build makes beside what was copied in.
+        return None if around is None or rest is None else posixpath.normpath(posixpath.join(around, rest))
 
     def _in_context(self, source: str, rest: str, several: bool) -> str | None:
         whole = posixpath.normpath(posixpath.join(self.context, source))

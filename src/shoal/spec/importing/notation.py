@@ -29,6 +29,11 @@ class PortMapping:
     ip: str = ""
     protocol: str = "tcp"
     written: str = ""
+    published: bool = False
+    """It is of `ports:`, also where compose was to choose the machine's port."""
+    name: str = ""
+    declared: bool = True
+    """In the compose file, and not only in the Dockerfile's EXPOSE, which opens nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +70,9 @@ def _short_port(text: str) -> Iterator[PortMapping]:
     for i, target in enumerate(targets):
         host = hosts[i] if len(hosts) == len(targets) else None
         yield PortMapping(
-            target=target, host=host, ip=match["ip"] or "", protocol=match["protocol"] or "tcp", written=text
-        )
+            target=target, host=host, ip=match["ip"] or "", protocol=match["protocol"] or "tcp", written=text,
+            published=True,
+        )  # fmt: skip
 
 
 def _long_port(item: dict[str, Any]) -> Iterator[PortMapping]:
@@ -77,6 +83,8 @@ def _long_port(item: dict[str, Any]) -> Iterator[PortMapping]:
             host=hosts[i] if len(hosts) == len(targets) else None,
             ip=str(item.get("host_ip") or ""),
             protocol=str(item.get("protocol") or "tcp"),
+            published=True,
+            name=str(item.get("name") or ""),
             written=":".join(str(item[key]) for key in ("published", "target") if item.get(key)),
         )
 
@@ -90,12 +98,13 @@ def _numbers(text: str) -> list[int]:
     return list(range(low, high + 1)) if 1 <= low <= high <= 65535 and high - low < RANGE_MAX else []
 
 
-def exposed(value: Any) -> list[PortMapping]:
-    """`expose:` of a service, or EXPOSE of an image."""
+def exposed(value: Any, *, declared: bool = True) -> list[PortMapping]:
+    """`expose:` of a service, or EXPOSE of an image (which is not `declared`)."""
     found = []
     for item in value if isinstance(value, list | tuple) else []:
         number, _, protocol = str(item).partition("/")
-        found += [PortMapping(target=n, protocol=protocol or "tcp", written=str(item)) for n in _numbers(number)]
+        found += [PortMapping(target=n, protocol=protocol or "tcp", written=str(item), declared=declared)
+                  for n in _numbers(number)]  # fmt: skip
     return found
 
 

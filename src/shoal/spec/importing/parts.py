@@ -24,7 +24,8 @@ class Part:
     """What others may call it: its name, its aliases."""
     once: bool = False
     """Others wait for its end."""
-    calls: list[str] = field(default_factory=list)
+    values: dict[str, str] = field(default_factory=dict)
+    """All its variables, as they will be."""
 
 
 def outside_port(part: Part, port: int | None) -> int | None:

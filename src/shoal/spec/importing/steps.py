@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -82,19 +83,32 @@ def _names(text: str) -> Iterable[str]:
             yield word
 
 
-def go_program(stage: Stage, path: str) -> tuple[str, str] | None:
-    """The working directory and package of the `go build` that makes a program; None: none does."""
-    for one in _stages(stage, 0):
-        for workdir, script in one.runs:
+def go_program(stage: Stage, path: str) -> tuple[Stage, str, str] | None:
+    """The stage, the working directory and the package of the `go build` that makes a program; None: none does."""
+    for copy in reversed(stage.copies):
+        if copy.stage is None:
+            continue
+        source = copy.source
+        if copy.target != path:
+            inside = posixpath.relpath(path, copy.target)
+            if inside.startswith(".."):
+                continue
+            source = source if posixpath.basename(source) == inside else posixpath.join(source, inside)
+        for workdir, script in copy.stage.runs:
             for command in _commands(script):
-                match = re.match(r"go\s+build\s+(.*)", command)
-                if match is None:
-                    continue
-                words = split(match[1])
-                made = next((b for a, b in pairwise(words) if a == "-o"), None)
-                if made is None or made.rpartition("/")[2] != path.rpartition("/")[2]:
-                    continue
-                last = words[-1]
-                package = last if last != made and not last.startswith("-") and last.startswith(".") else "."
-                return workdir, package
+                made = _go_build(command, workdir)
+                if made is not None and made[0] == source:
+                    return copy.stage, workdir, made[1]
     return None
+
+
+def _go_build(command: str, workdir: str) -> tuple[str, str] | None:
+    """What a `go build` writes, and from which package."""
+    if not re.match(r"go\s+build\s", command):
+        return None
+    words = split(command)
+    made = next((b for a, b in pairwise(words) if a == "-o"), None)
+    if made is None:
+        return None
+    last = words[-1]
+    return posixpath.normpath(posixpath.join(workdir, made)), last if last.startswith(".") and last != made else "."

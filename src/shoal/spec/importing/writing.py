@@ -20,7 +20,9 @@ ORDER = (
     "after",
 )  # fmt: skip
 
-_PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./@%+=:$~^*()!?;<>&|'\" \\-]*\Z|\./[A-Za-z0-9_./-]*\Z")
+_PLAIN = re.compile(
+    r"[A-Za-z_/][A-Za-z0-9_./@%+=:$~^*()!?;<>&|'\" \\-]*\Z|\.{1,2}/[A-Za-z0-9_./$= -]*\Z|\d+(?:\.\d+){3}(?::\d+)?\Z"
+)
 _WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
@@ -99,6 +101,8 @@ def scalar(value: Any, *, flow: bool = False, numbers: bool = False) -> str:
     text = str(value)
     if numbers and re.fullmatch(r"[0-9]{1,9}", text):
         return text
+    if '"' in text and "'" not in text and text.isprintable():
+        return f"'{text}'"
     plain = (
         _PLAIN.match(text)
         and text.lower() not in _WORDS
