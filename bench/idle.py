@@ -6,36 +6,28 @@ and are not part of the sum. The aim is under 150 MB and under 1 % of one CPU.
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.plane import Plane, plane
 from tests.support.port import free_port
 
+from bench.apps import temporary_folder
+from bench.processes import cpu_ns, memory_kb
+from bench.result import Measure, Result, Spread
+
 HELLO = Path(__file__).parents[1] / "examples" / "hello"
 SETTLE_S = 5.0
 MEASURE_S = 20.0
 OWN = ("daemon", "keeper", "envoy")
-MB = 1_000_000
+MEMORY_MB, CPU_PERCENT = 150.0, 1.0
 
 
-@dataclass(frozen=True)
-class Usage:
-    pss: int
-    """Bytes."""
-    cpu_s: float
-    """User and system time since it started."""
-
-
-def main() -> dict[str, object]:
-    """Takes about half a minute. Returns `{"daemon": {"pss_mb", "cpu_percent"}, ..., "total": {...}}`."""
-    folder = Path(tempfile.mkdtemp(prefix="shoal-bench-", dir="/tmp"))
-    try:
+def run(quick: bool) -> Result:
+    """Takes about half a minute."""
+    with temporary_folder() as folder:
         shutil.copytree(HELLO, folder / "hello", ignore=shutil.ignore_patterns(".shoal", "__pycache__"))
         app = folder / "hello" / "shoal.yaml"
         text = app.read_text()
@@ -45,11 +37,29 @@ def main() -> dict[str, object]:
         with plane(folder / "hello", quiet=True) as shoal:
             shoal.up()
             time.sleep(SETTLE_S)
-            result = measure(pids_of(shoal))
-    finally:
-        shutil.rmtree(folder)
-    show(result)
-    return result
+            found = measure(pids_of(shoal), 5.0 if quick else MEASURE_S)
+    return Result(
+        name="idle",
+        title="Doing nothing",
+        measures=[
+            _measure(found, "pss_mb", "memory (PSS)", "MB", MEMORY_MB),
+            _measure(found, "cpu_percent", "CPU", "% of one", CPU_PERCENT),
+        ],
+        notes=["the columns of others are parts of ours, and the replicas, which do not count"],
+    )
+
+
+def _measure(found: Mapping[str, Mapping[str, float]], key: str, what: str, unit: str, limit: float) -> Measure:
+    one = {name: Spread.of([row[key]]) for name, row in found.items()}
+    total = sum(found[name][key] for name in OWN)
+    return Measure(
+        what=f"idle: {what} of daemon, keeper and Envoy, hello app",
+        unit=unit,
+        ours=Spread.of([total]),
+        peers=one,
+        target=f"under {limit:g}",
+        met=total < limit,
+    )
 
 
 def pids_of(shoal: Plane) -> dict[str, int]:
@@ -58,31 +68,16 @@ def pids_of(shoal: Plane) -> dict[str, int]:
     return own | shoal.pids()
 
 
-def measure(pids: Mapping[str, int]) -> dict[str, object]:
-    before = {name: usage(pid) for name, pid in pids.items()}
+def measure(pids: Mapping[str, int], for_s: float) -> dict[str, dict[str, float]]:
+    """`{"daemon": {"pss_mb", "cpu_percent"}, ...}`"""
+    before = {name: cpu_ns([pid]) for name, pid in pids.items()}
     started = time.monotonic()
-    time.sleep(MEASURE_S)
+    time.sleep(for_s)
     elapsed_s = time.monotonic() - started
-    rows: dict[str, dict[str, float]] = {}
-    for name, pid in pids.items():
-        now = usage(pid)
-        percent = 100 * (now.cpu_s - before[name].cpu_s) / elapsed_s
-        rows[name] = {"pss_mb": round(now.pss / MB, 1), "cpu_percent": round(percent, 2)}
-    total = {key: round(sum(rows[name][key] for name in OWN), 2) for key in ("pss_mb", "cpu_percent")}
-    return {**rows, "total": total, "measured_s": round(elapsed_s, 1)}
-
-
-def usage(pid: int) -> Usage:
-    folder = Path(f"/proc/{pid}")
-    rollup = (folder / "smaps_rollup").read_text()
-    pss_kb = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
-    fields = (folder / "stat").read_text().rpartition(")")[2].split()
-    return Usage(pss=pss_kb * 1024, cpu_s=(int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
-
-
-def show(result: Mapping[str, object]) -> None:
-    print(f"{'idle, hello app':<20} {'PSS, MB':>8} {'CPU, %':>8}")
-    for name, row in result.items():
-        if isinstance(row, dict):
-            label = "daemon+keeper+envoy" if name == "total" else name
-            print(f"{label:<20} {row['pss_mb']:8.1f} {row['cpu_percent']:8.2f}")
+    return {
+        name: {
+            "pss_mb": memory_kb(pid, "Pss") * 1024 / 1e6,
+            "cpu_percent": (cpu_ns([pid]) - before[name]) / 1e7 / elapsed_s,
+        }
+        for name, pid in pids.items()
+    }
