@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "call": ("shoal.cli.call", "Send a request to a service, through the mesh."),
     "exec": ("shoal.cli.execute", "Run a command as if it were part of a service."),
     "check": ("shoal.cli.check", "Check the app file."),
+    "import": ("shoal.cli.import_", "Write an app file from a compose file or a Procfile."),
     "plan": ("shoal.cli.plan", "Tell what `up` would change."),
     "routes": ("shoal.cli.routes", "Show where everything is reached."),
     "graph": ("shoal.cli.graph", "Draw who calls whom."),
