@@ -16,11 +16,11 @@ from shoal.control.controller import Controller
 from shoal.control.inbox import Inbox
 from shoal.control.journal import Feed
 from shoal.control.routing import Routing
-from shoal.control.status import Identity
+from shoal.control.status import SETTLED, Identity
 from shoal.errors import ShoalError, StoreError
 from shoal.mesh.compile import MeshOptions
 from shoal.mesh.snapshot import Snapshot
-from shoal.model.app import App
+from shoal.model.app import App, Restart
 from shoal.model.replica import Replica, ReplicaState
 from shoal.model.status import ExecContext, Health
 from shoal.model.world import Desired, Revision
@@ -171,11 +171,13 @@ class World:
             raise StoreError(f"{method}: disk full", way_out="free some room")
 
     def _behave(self, launch: Launch) -> Behaviour:
+        crashes = self._hit(self.draw.crashes)
+        completes = launch.revision.service.restart is not Restart.ALWAYS and self.rng.random() < 0.7
         return Behaviour(
             boot_s=self.rng.uniform(1, 40) if self._hit(self.draw.slow_boots) else self.rng.uniform(0.05, 1),
             fails_to_start="no such file: x" if self._hit(self.draw.start_failures) else "",
-            crashes_after_s=self.rng.uniform(0, 30) if self._hit(self.draw.crashes) else None,
-            exit_code=self.rng.choice([0, 1, -11]),
+            crashes_after_s=self.rng.uniform(0, 30) if crashes or completes else None,
+            exit_code=self.rng.choice([0, 1, -11]) if crashes else 0,
             stop_s=self.rng.uniform(0, 12),
             ignores_term=self._hit(self.draw.hangs),
         )
@@ -326,6 +328,7 @@ class World:
                     calls=callees,
                     after=tuple(names[:index][-1:]) if self.rng.random() < 0.2 else (),
                     env=(("VERSION", str(self.rng.randint(1, 3))),),
+                    restart=Restart.ALWAYS if self.rng.random() < 0.7 else self.rng.choice(list(Restart)),
                 )
             )
         return apps.app(*services)
@@ -354,17 +357,34 @@ class World:
 
     def _unsettled(self) -> str:
         status = self._commands().status()
-        if status.health not in (Health.READY, Health.STOPPED):
+        failed = any(replica.state == "failed" for service in status.services for replica in service.replicas)
+        if status.health not in (Health.FAILING,) if failed else status.health not in SETTLED:
             return f"app is {status.health}: {status.reason}"
         for service in status.services:
-            if service.ready != self.wanted[service.name] or len(service.replicas) != service.ready:
-                return f"{service.name}: {service.ready} ready, {self.wanted[service.name]} wanted"
-        ready = {r.id for r in self.controller.observed.replicas.values() if r.service != "worker"}
+            if any(replica.state == "failed" for replica in service.replicas):
+                continue  # whatever served before goes on
+            settled = [r for r in service.replicas if r.state in ("ready", *self._ends(service.name))]
+            if len(settled) != self.wanted[service.name] or len(service.replicas) != len(settled):
+                return f"{service.name}: {len(settled)} settled, {self.wanted[service.name]} wanted"
+        observed = self.controller.observed.replicas.values()
+        ready = {r.id for r in observed if r.service != "worker" and r.state is ReplicaState.READY}
         if self.sink.routes_to != ready:
             return f"Envoy routes to {sorted(self.sink.routes_to)}, ready are {sorted(ready)}"
         if len(self.store._replicas) != len(self.controller.observed.replicas):
             return "the store remembers replicas that are gone"
         return ""
+
+    def _ends(self, service: str) -> tuple[str, ...]:
+        """The states in which a replica of it may stay without a process."""
+        desired = self.controller.desired
+        assert desired is not None
+        match desired.targets[service].service.restart:
+            case Restart.ALWAYS:
+                return ()
+            case Restart.ON_FAILURE:
+                return ("completed",)
+            case Restart.NEVER:
+                return ("completed", "failed")
 
     async def _down(self, keeper: asyncio.Task[None]) -> None:
         await self._commands().down()

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from shoal.model.app import App
 from shoal.planner.environment import variable_prefix
-from shoal.spec.check import cycles, label_from, name_flaw, parse_route
+from shoal.spec.barriers import cycles
+from shoal.spec.check import label_from, name_flaw, parse_route
 from shoal.spec.load import load_text
 from shoal.spec.problems import SpecError
 from shoal.spec.schema import is_label

@@ -11,8 +11,9 @@ from pathlib import PurePath
 
 from shoal.errors import UsageError
 from shoal.model.app import App, Command, External, Protocol, Service
-from shoal.spec.check import cycles, name_flaw
-from shoal.spec.schema import MAX_REPLICAS, is_label
+from shoal.spec.barriers import cycles
+from shoal.spec.check import name_flaw
+from shoal.spec.schema import MAX_REPLICAS, STOP_SIGNALS, is_label
 
 PORTS = range(1, 65_536)
 
@@ -96,6 +97,8 @@ def _service_flaws(service: Service, services: dict[str, Service]) -> Iterator[s
     for callee in service.calls:
         if callee not in services or services[callee].port is None:
             yield f"calls: '{callee}' is no service with a port"
+    if service.stop_signal not in STOP_SIGNALS:
+        yield f"stop_signal: {service.stop_signal!r} is none of {', '.join(STOP_SIGNALS)}"
     for other in service.after:
         if other not in services:
             yield f"after: '{other}' is no service"

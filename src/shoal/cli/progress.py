@@ -13,6 +13,7 @@ from shoal.model.status import AppStatus, Health, ReplicaStatus, ServiceStatus
 
 TAIL_LINES = 20
 LONG_S = 3.0
+SETTLED = (Health.READY, Health.STOPPED, Health.COMPLETED)
 
 
 @dataclass(slots=True)
@@ -57,7 +58,7 @@ class Progress:
 
 def is_up(status: AppStatus, generation: int) -> bool:
     """Whether all of this deploy (or a later one) is ready, Envoy's side too."""
-    return status.generation >= generation and status.health in (Health.READY, Health.STOPPED)
+    return status.generation >= generation and status.health in SETTLED
 
 
 def failing(status: AppStatus) -> list[ServiceStatus]:
@@ -73,7 +74,7 @@ def failing(status: AppStatus) -> list[ServiceStatus]:
 def why_not_ready(status: AppStatus, waited_s: float) -> NotReadyError:
     """The error of an `up` that failed: each service that is not ready, with its command, how it ended, the last lines
     it printed, and the way out."""
-    late = [s for s in status.services if s.health not in (Health.READY, Health.STOPPED)]
+    late = [s for s in status.services if s.health not in SETTLED]
     culprits = failing(status) or late
     if not culprits:
         return NotReadyError(
@@ -88,7 +89,7 @@ def why_not_ready(status: AppStatus, waited_s: float) -> NotReadyError:
 
 def _paragraph(service: ServiceStatus) -> list[str]:
     lines = [f"{service.name}: {service.reason}", f"  {service.runs}"]
-    waiting = [replica for replica in service.replicas if replica.state not in ("ready", "backing-off")]
+    waiting = [replica for replica in service.replicas if replica.state not in ("ready", "backing-off", "failed")]
     lines += [f"  {replica.id} is {replica.state}: {replica.reason}" for replica in waiting]
     ended = [replica for replica in service.replicas if replica.last_exit is not None]
     if ended:
@@ -108,4 +109,4 @@ def _way_out(culprits: Sequence[ServiceStatus]) -> str:
 
 
 def _failed(replica: ReplicaStatus) -> bool:
-    return replica.crashes > 0 and replica.state != "ready"
+    return replica.state == "failed" or (replica.crashes > 0 and replica.state not in ("ready", "completed"))

@@ -23,9 +23,10 @@ HEALTH_COLOURS = {
     Health.STARTING: "yellow",
     Health.STOPPING: "dim",
     Health.STOPPED: "dim",
+    Health.COMPLETED: "green",
 }
 _COLOURS = {str(health): colour for health, colour in HEALTH_COLOURS.items()}
-_REPLICA_COLOURS = {"ready": "green", "unready": "yellow", "starting": "yellow", "backing-off": "red"}
+_REPLICA_COLOURS = {"ready": "green", "unready": "yellow", "starting": "yellow", "backing-off": "red", "failed": "red"}
 
 
 def service_row(service: ServiceStatus) -> tuple[str, ...]:
@@ -53,7 +54,7 @@ def services_table(status: AppStatus) -> list[str]:
 
 def reasons(status: AppStatus) -> list[str]:
     """A line for each service that is not simply ready."""
-    plain = (Health.READY, Health.STOPPED)
+    plain = (Health.READY, Health.STOPPED, Health.COMPLETED)
     return [f"{s.name} is {s.health.value}: {clean(s.reason)}" for s in status.services if s.health not in plain]
 
 

@@ -106,7 +106,8 @@ class Controller:
         for stranger in found.values():
             await self._drop_stranger(stranger.replica, running=stranger.running)
         # Whatever its recorded state: a full disk may have kept the record of its readiness from being written.
-        routed = frozenset(r.id for r in self.observed.replicas.values() if r.runs)
+        # And those that have no process now: their next attempt listens where an Envoy that heard nothing still routes.
+        routed = frozenset(self.observed.replicas)
         self.observed.applied = Routes(version=0, generation=0, replicas=routed)
         pid = await self._engine.observe_proxy()
         if pid is not None:
@@ -213,7 +214,9 @@ class Controller:
             case act.DrainReplica():
                 self._take(ev.DrainStarted(at=now, replica=action.replica, reason=action.reason))
             case act.StopReplica():
-                self._take(ev.StopSent(at=now, replica=action.replica, forced=False, reason=action.reason))
+                signal = self.observed.replicas[action.replica].stop_signal
+                sent = ev.StopSent(at=now, replica=action.replica, forced=False, reason=action.reason, signal=signal)
+                self._take(sent)
                 self._spawn(lambda: self._stop(action.replica, force=False), f"stop {action.replica}")
             case act.KillReplica():
                 self._take(ev.StopSent(at=now, replica=action.replica, forced=True, reason=action.reason))
@@ -243,6 +246,8 @@ class Controller:
             generation=action.generation,
             attempt=action.attempt,
             reason=action.reason,
+            restart=action.restart,
+            stop_signal=action.stop_signal,
         )
         fold(self.observed, scheduled)
         after = self.observed.replicas[action.replica]

@@ -56,7 +56,7 @@ def describe(event: ev.Event, before: Replica | None, after: Replica | None) -> 
         case ev.DrainStarted():
             return [_note(event, event.replica, f"drains: {event.reason}", reason=event.reason)]
         case ev.StopSent():
-            signal = "SIGKILL" if event.forced else "SIGTERM"
+            signal = "SIGKILL" if event.forced else event.signal
             message = f"{signal} sent: {event.reason}"
             return [_note(event, event.replica, message, signal=signal, reason=event.reason)]
         case ev.ReplicaExited():
@@ -126,18 +126,19 @@ def _probed(event: ev.ProbeSucceeded | ev.ProbeFailed, before: Replica | None, a
 def _exited(event: ev.ReplicaExited, before: Replica | None, after: Replica | None) -> list[Note]:
     if before is None or after is None or before.state is after.state:
         return []
+    verb = {ReplicaState.COMPLETED: "completed", ReplicaState.FAILED: "failed"}.get(after.state, "ended")
     notes = [
         _note(
             event,
             event.replica,
-            f"ended: {event.exit.reason}",
+            f"{verb}: {event.exit.reason}",
             code=event.exit.code,
             reason=event.exit.reason,
             attempt=event.attempt,
             tail=list(event.exit.tail),
         )
     ]
-    if after.crashes == CRASH_LOOP and not after.leaving:
+    if after.crashes == CRASH_LOOP and after.state is ReplicaState.BACKING_OFF:
         message = f"crash loop: {event.exit.reason}, {after.crashes} times in a row"
         data: dict[str, object] = {"code": event.exit.code, "tail": list(event.exit.tail)}
         notes.append(Note(kind="CrashLoopDetected", subject=after.id, message=message, data=data))

@@ -37,6 +37,8 @@ class Identity:
 
 
 _ORDER = list(Health)
+SETTLED = (Health.READY, Health.STOPPED, Health.COMPLETED)
+"""There is nothing to wait for."""
 
 
 def app_status(desired: Desired | None, observed: Observed, plan: Plan, identity: Identity, sequence: int) -> AppStatus:
@@ -53,9 +55,9 @@ def app_status(desired: Desired | None, observed: Observed, plan: Plan, identity
         health, reason = Health.STOPPING, "goes down"
     else:
         health = min((s.health for s in services), key=_ORDER.index, default=Health.READY)
-        settled = sum(s.health in (Health.READY, Health.STOPPED) for s in services)
+        settled = sum(s.health in SETTLED for s in services)
         reason = f"{settled} of {len(services)} services ready"
-        if health is Health.STOPPED and any(s.health is Health.READY for s in services):
+        if health in SETTLED and any(s.health is Health.READY for s in services):
             health = Health.READY
         if proxy_failing:
             health, reason = Health.FAILING, f"Envoy: {proxy.last_error}"
@@ -135,6 +137,13 @@ def _health(target: Target, desired: Desired, replicas: list[Replica], ready: in
     outdated = [r for r in current if r.revision != target.revision.number or r.generation != target.generation]
     if wanted == 0 and not current:
         return Health.STOPPED, "scaled to 0"
+    failed = next((r for r in current if r.state is ReplicaState.FAILED and r not in outdated), None)
+    if failed is not None:
+        why = failed.last_exit.reason if failed.last_exit else "it ended"
+        return Health.FAILING, f"{failed.id}: {why}; not started again (restart: never)"
+    completed = sum(r.state is ReplicaState.COMPLETED for r in current)
+    if completed and ready + completed >= wanted and not outdated:
+        return (Health.READY if ready else Health.COMPLETED), f"{completed} of {wanted} completed"
     if ready >= wanted and not outdated:
         return Health.READY, f"{ready} of {wanted} ready"
     if outdated:
@@ -179,6 +188,10 @@ def _why(replica: Replica) -> str:
             return f"out of Envoy: {replica.probe_detail}"
         case ReplicaState.BACKING_OFF:
             return replica.last_exit.reason if replica.last_exit else "ended"
+        case ReplicaState.COMPLETED:
+            return "exit code 0, all done"
+        case ReplicaState.FAILED:
+            return f"{replica.last_exit.reason if replica.last_exit else 'ended'}; not started again (restart: never)"
         case ReplicaState.DRAINING:
             return "finishes what it has"
         case ReplicaState.STOPPING:
@@ -240,6 +253,12 @@ def _verb(action: act.Action) -> str | None:
             return None
 
 
+def _after(service: Service) -> list[str]:
+    """`db`, `db-init: completed`."""
+    barriers = dict(service.barriers)
+    return [f"{other}: {barriers[other]}" if other in barriers else other for other in service.after]
+
+
 def _settings(target: Target) -> tuple[Setting, ...]:
     service = target.service
     plain = Service(name=service.name, workload=service.workload, folder=service.folder)
@@ -260,7 +279,9 @@ def _settings(target: Target) -> tuple[Setting, ...]:
         setting("replicas", target.replicas, plain.replicas, scaled),
         setting("health", health, health if service.health is None else None),
         setting("calls", ", ".join(service.calls) or "none", "none"),
-        setting("after", ", ".join(service.after) or "none", "none"),
+        setting("after", ", ".join(_after(service)) or "none", "none"),
+        setting("restart", service.restart.value, plain.restart.value),
+        setting("stop_signal", service.stop_signal, plain.stop_signal),
         setting("rewrite_host", service.rewrite_host or "no", "no"),
         setting("names", service.names.value, plain.names.value),
         setting("env_file", ", ".join(service.env_files) or "none", "none"),

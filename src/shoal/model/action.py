@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shoal.model.app import Restart
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Action:
@@ -21,6 +23,8 @@ class StartReplica(_Action):
     revision: int
     generation: int
     attempt: int
+    restart: Restart = Restart.ALWAYS
+    stop_signal: str = "SIGTERM"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +36,8 @@ class DrainReplica(_Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopReplica(_Action):
-    """SIGTERM. Only ever after Envoy confirmed that it no longer routes to it, or had its time to."""
+    """Sends its stop signal, SIGTERM unless the app file has another. Only ever after Envoy confirmed that it no longer
+    routes to it, or had its time to."""
 
     replica: str
 

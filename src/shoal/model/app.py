@@ -98,6 +98,35 @@ class Names(StrEnum):
     """By the variables `X_URL`, `X_HOST`, `X_PORT` alone; the process starts in no namespace."""
 
 
+class Restart(StrEnum):
+    """Whether a process that ended by itself is started again."""
+
+    ALWAYS = "always"
+    ON_FAILURE = "on-failure"
+    """Not after exit code 0: then it has completed."""
+    NEVER = "never"
+
+
+class Barrier(StrEnum):
+    """What a service in `after:` must have come to."""
+
+    STARTED = "started"
+    """One of its replicas has a process, or had one."""
+    READY = "ready"
+    """One of its replicas is ready."""
+    COMPLETED = "completed"
+    """All of its replicas have ended with exit code 0."""
+
+
+class Network(StrEnum):
+    """In which network a service's processes run."""
+
+    HOST = "host"
+    """The machine's: each listens on a port that Shoal chooses, `$PORT`."""
+    OWN = "own"
+    """One for each replica: it may listen on any port, and reaches nothing but the services that it may call."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """One service, as written. All references are filled in but those known only at start (`${x.url}`, `${port}`)."""
@@ -121,7 +150,12 @@ class Service:
     calls: tuple[str, ...] = ()
     """The services it may call by name."""
     after: tuple[str, ...] = ()
-    """Services that have a ready replica before this one starts."""
+    """Services that this one waits for before its first start: for a ready replica, where `barriers` has nothing."""
+    barriers: tuple[tuple[str, Barrier], ...] = ()
+    """Those of `after` that are waited for until something else than READY."""
+    restart: Restart = Restart.ALWAYS
+    stop_signal: str = "SIGTERM"
+    """What asks its processes to end."""
     names: Names = Names.AUTO
     protocol: Protocol = Protocol.HTTP
     """What is spoken on `port`."""
@@ -139,6 +173,10 @@ class Service:
             return ()
         main = Port(name=self.port_name, number=self.port, protocol=self.protocol, publish=self.publish)
         return (main, *self.ports)
+
+    def barrier(self, other: str) -> Barrier:
+        """What `other`, one of `after`, is waited for."""
+        return dict(self.barriers).get(other, Barrier.READY)
 
     @property
     def is_external(self) -> bool:

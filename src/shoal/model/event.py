@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shoal.model.app import Restart
 from shoal.model.replica import Address, Exit
 
 
@@ -30,6 +31,8 @@ class ReplicaScheduled(_Event):
     generation: int
     attempt: int
     reason: str
+    restart: Restart = Restart.ALWAYS
+    stop_signal: str = "SIGTERM"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +74,12 @@ class DrainStarted(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopSent(_Event):
-    """SIGTERM (or SIGKILL, `forced`) was sent."""
+    """Its stop signal (or SIGKILL, `forced`) was sent."""
 
     replica: str
     forced: bool
     reason: str
+    signal: str = "SIGTERM"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from shoal.model.app import Restart
+
 
 class ReplicaState(StrEnum):
     """Where a replica is in its life. Only READY ones are in Envoy's endpoints."""
@@ -16,6 +18,10 @@ class ReplicaState(StrEnum):
     """Was ready; its probes fail now. Runs on, out of the endpoints."""
     BACKING_OFF = "backing-off"
     """Its process ended by itself, or could not be started. Starts again when its back-off is over."""
+    COMPLETED = "completed"
+    """Its process ended with exit code 0, and by `restart:` that was all that it should do."""
+    FAILED = "failed"
+    """Its process ended otherwise, and by `restart: never` it is not started again."""
     DRAINING = "draining"
     """Leaves: out of the endpoints, finishing what it has. Never comes back."""
     STOPPING = "stopping"
@@ -33,6 +39,11 @@ class Trigger(StrEnum):
     DRAIN_STARTED = "drain started"
     STOP_SENT = "stop sent"
     EXITED = "exited"
+    """And is to be started again, unless it was leaving."""
+    COMPLETED = "completed"
+    """Exited, with success and for good."""
+    FAILED = "failed"
+    """Exited, without success and for good."""
 
 
 _S, _T = ReplicaState, Trigger
@@ -49,11 +60,15 @@ TRANSITIONS: dict[tuple[ReplicaState, Trigger], ReplicaState] = {
     (_S.UNREADY, _T.EXITED): _S.BACKING_OFF,
     (_S.BACKING_OFF, _T.SCHEDULED): _S.STARTING,
     (_S.BACKING_OFF, _T.DRAIN_STARTED): _S.GONE,
+    (_S.COMPLETED, _T.DRAIN_STARTED): _S.GONE,
+    (_S.FAILED, _T.DRAIN_STARTED): _S.GONE,
     (_S.DRAINING, _T.STOP_SENT): _S.STOPPING,
     (_S.DRAINING, _T.EXITED): _S.GONE,
     (_S.STOPPING, _T.STOP_SENT): _S.STOPPING,
     (_S.STOPPING, _T.EXITED): _S.GONE,
 }
+for _state in (_S.STARTING, _S.READY, _S.UNREADY):
+    TRANSITIONS |= {(_state, _T.COMPLETED): _S.COMPLETED, (_state, _T.FAILED): _S.FAILED}
 """Every move there is. A pair that is missing means: the trigger comes too late or twice, and changes nothing."""
 
 
@@ -64,6 +79,8 @@ def after(state: ReplicaState, trigger: Trigger) -> ReplicaState:
 
 LEAVING = frozenset({ReplicaState.DRAINING, ReplicaState.STOPPING, ReplicaState.GONE})
 """On the way out: counts for nothing any more."""
+ENDED = frozenset({ReplicaState.COMPLETED, ReplicaState.FAILED})
+"""Has no process and is not started again; counts all the same, so that no other is started in its place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +163,8 @@ class Replica:
     progress: str = ""
     """What its start is waiting for: `installing 14 packages`."""
     last_exit: Exit | None = None
+    restart: Restart = Restart.ALWAYS
+    stop_signal: str = "SIGTERM"
 
     @property
     def leaving(self) -> bool:
@@ -154,7 +173,7 @@ class Replica:
     @property
     def runs(self) -> bool:
         """Whether there is, or may be, a process."""
-        return self.state not in (ReplicaState.BACKING_OFF, ReplicaState.GONE)
+        return self.state not in (ReplicaState.BACKING_OFF, ReplicaState.GONE, *ENDED)
 
 
 def replica_id(service: str, number: int) -> str:

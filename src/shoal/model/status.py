@@ -23,6 +23,8 @@ class Health(StrEnum):
     STOPPING = "stopping"
     STOPPED = "stopped"
     """Scaled to 0, or down."""
+    COMPLETED = "completed"
+    """Has done what it should, and ended."""
     READY = "ready"
 
 

@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import assert_never
 
 from shoal.model import event as ev
-from shoal.model.replica import Replica, ReplicaState, Trigger, after
+from shoal.model.replica import ENDED, Replica, ReplicaState, Trigger, after
 from shoal.model.world import Observed, Proxy, ProxyState, Routes
 from shoal.planner.defaults import FAILURES_TO_UNREADY, HEALTHY_S, SUCCESSES_TO_READY
-from shoal.planner.healing import crashes_after
+from shoal.planner.healing import crashes_after, ending
 
 _PENDING_MAX = 32
 
@@ -73,6 +73,8 @@ def _schedule(observed: Observed, event: ev.ReplicaScheduled) -> None:
             generation=event.generation,
             since=event.at,
             attempt=event.attempt,
+            restart=event.restart,
+            stop_signal=event.stop_signal,
         )
         observed.next_number[event.service] = max(observed.next_number.get(event.service, 1), event.number + 1)
         return
@@ -135,9 +137,10 @@ def _moved(replica: Replica, event: _OfReplica, observed: Observed) -> Replica:
         case ev.ReplicaExited():
             if event.attempt != replica.attempt or not replica.runs:
                 return replica
-            crashes = replica.crashes if replica.leaving else crashes_after(replica, event.at)
+            counts = not replica.leaving and ending(replica.restart, event.exit) is not Trigger.COMPLETED
+            crashes = crashes_after(replica, event.at) if counts else replica.crashes
             ended = replace(replica, last_exit=event.exit, crashes=crashes, pid=None, progress="")
-            return _to(ended, Trigger.EXITED, event.at)
+            return _to(ended, Trigger.EXITED if replica.leaving else ending(replica.restart, event.exit), event.at)
         case _:
             assert_never(event)
 
@@ -147,7 +150,7 @@ def _to(replica: Replica, trigger: Trigger, at: float) -> Replica:
     if state is replica.state:
         return replica
     ready_since = at if state is ReplicaState.READY else replica.ready_since
-    if state in (ReplicaState.UNREADY, ReplicaState.BACKING_OFF):
+    if state in (ReplicaState.UNREADY, ReplicaState.BACKING_OFF, *ENDED):
         ready_since = None
     return replace(replica, state=state, since=at, ready_since=ready_since)
 

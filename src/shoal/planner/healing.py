@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from shoal.model.replica import Replica
+from shoal.model.app import Restart
+from shoal.model.replica import Exit, Replica, Trigger
 from shoal.planner.defaults import BACKOFF_S_FIRST, BACKOFF_S_MAX, CRASH_LOOP, HEALTHY_S
 
 
@@ -17,6 +18,15 @@ def crashes_after(replica: Replica, at: float) -> int:
     if replica.ready_since is not None and at - replica.ready_since >= HEALTHY_S:
         return 1
     return replica.crashes + 1
+
+
+def ending(restart: Restart, end: Exit) -> Trigger:
+    """What the end of a process that was not asked to end means by its `restart:`."""
+    if restart is Restart.ALWAYS:
+        return Trigger.EXITED
+    if end.code == 0 and not end.error:
+        return Trigger.COMPLETED
+    return Trigger.EXITED if restart is Restart.ON_FAILURE else Trigger.FAILED
 
 
 def restarts_at(replica: Replica) -> float:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import assert_never
 
 from shoal.model import action as act
 from shoal.model.replica import Replica, ReplicaState, replica_id
 from shoal.model.world import Desired, Observed, ProxyState, Target
+from shoal.planner import barriers
 from shoal.planner.defaults import (
     DETACH_S_MAX,
     DETACHED_S,
@@ -138,13 +140,18 @@ def _leaving(observed: Observed, now: float) -> Iterator[Step]:
             case ReplicaState.STOPPING:
                 kill_at = replica.since + STOP_S
                 if now < kill_at:
-                    yield Wait(subject=replica.id, reason="stopping: has SIGTERM", until=kill_at)
+                    yield Wait(subject=replica.id, reason=f"stopping: has {replica.stop_signal}", until=kill_at)
                 else:
-                    yield act.KillReplica(replica=replica.id, reason=f"did not end within {words(STOP_S)} of SIGTERM")
+                    late = f"did not end within {words(STOP_S)} of {replica.stop_signal}"
+                    yield act.KillReplica(replica=replica.id, reason=late)
             case ReplicaState.GONE:
                 yield act.ForgetReplica(replica=replica.id, reason="its process has ended")
             case ReplicaState.STARTING | ReplicaState.UNREADY | ReplicaState.BACKING_OFF:
                 pass
+            case ReplicaState.COMPLETED | ReplicaState.FAILED:
+                pass
+            case _:
+                assert_never(replica.state)
 
 
 def _keep(target: Target, replicas: list[Replica], desired: Desired, observed: Observed, now: float) -> Iterator[Step]:
@@ -195,6 +202,8 @@ def _heal(replicas: list[Replica], now: float) -> Iterator[Step]:
                 revision=replica.revision,
                 generation=replica.generation,
                 attempt=replica.attempt + 1,
+                restart=replica.restart,
+                stop_signal=replica.stop_signal,
                 reason=f"{why}; back-off of {delay} is over",
             )
 
@@ -209,8 +218,9 @@ def _held_back(
     if replicas:
         return None  # `after:` orders the first start only
     for other in target.service.after:
-        if not any(r.state is ReplicaState.READY for r in observed.of(other)):
-            return Wait(subject=name, reason=f"after: waits for a ready replica of {other}")
+        reason = barriers.waits_for(target.service.barrier(other), desired.targets.get(other), other, observed)
+        if reason:
+            return Wait(subject=name, reason=f"after: {reason}")
     return None
 
 
@@ -230,6 +240,8 @@ def _start(target: Target, starts: int, missing: int, replaces: bool, observed: 
             revision=target.revision.number,
             generation=target.generation,
             attempt=1,
+            restart=target.service.restart,
+            stop_signal=target.service.stop_signal,
             reason=reason,
         )
 
@@ -238,6 +250,9 @@ def _replace(name: str, wanted: int, current: list[Replica], stale: list[Replica
     """Start-first: an old replica that serves leaves only when as many as wanted serve without it."""
     settled = 0
     for replica in current:
+        if replica.state is ReplicaState.COMPLETED:
+            settled += 1
+            continue
         if replica.state is not ReplicaState.READY:
             continue
         counts_at = (replica.ready_since or now) + MIN_HEALTHY_S

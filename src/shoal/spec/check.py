@@ -8,6 +8,7 @@ from pathlib import Path
 
 from shoal.model.app import (
     App,
+    Barrier,
     Command,
     External,
     Gateway,
@@ -16,10 +17,11 @@ from shoal.model.app import (
     Port,
     Protocol,
     PythonApp,
+    Restart,
     Route,
     Service,
 )
-from shoal.spec import references
+from shoal.spec import barriers, references
 from shoal.spec.document import Document, Loc
 from shoal.spec.doors import Ports, health, parse_external, route
 from shoal.spec.problems import SpecError, did_you_mean, quoted
@@ -90,7 +92,7 @@ class _Check:
             self.review.at_key((), "the app has no services", "add: services: {hello: {run: 'hello:app', port: 8080}}")
         self.ports = Ports(self.review, self.file)
         services = [self._service(name, service) for name, service in self.file.services.items()]
-        self._check_cycles()
+        barriers.check_cycles(self.review, self.file.services)
         return App(name=name, services=tuple(services), gateway=self._gateway(), folder=str(self.folder))
 
     def _service(self, name: str, service: ServiceFile) -> Service:
@@ -98,6 +100,7 @@ class _Check:
         if flaw := name_flaw(name, self.hostname):
             review.at_key(loc, *flaw)
         self._check_others(name, service)
+        barriers.check(review, name, self.file.services, self.known)
         ports = self.ports.of(name)
         main = ports[0] if ports else None
         if main is None and service.run is not None and self.ports.sound(name):
@@ -126,6 +129,9 @@ class _Check:
             health=self._health(loc, service, ports, scope),
             calls=tuple(service.calls),
             after=tuple(service.after),
+            barriers=tuple((o, b) for o, b in barriers.barriers(service).items() if b is not Barrier.READY),
+            restart=Restart(service.restart),
+            stop_signal=service.stop_signal,
             names=Names(service.names),
         )
 
@@ -179,36 +185,19 @@ class _Check:
         return str(self.folder)
 
     def _check_others(self, name: str, service: ServiceFile) -> None:
-        """`calls` and `after` name services that exist, once each, and can do what is asked of them."""
-        for key, others in (("calls", service.calls), ("after", service.after)):
-            for i, other in enumerate(others):
-                loc: Loc = ("services", name, key, i)
-                if other not in self.known:
-                    self.review.at_value(loc, f"there is no service {quoted(other)}", self._near(other))
-                elif other in others[:i]:
-                    self.review.at_value(loc, f"'{other}' is named twice", "remove one")
-                elif key == "calls":
-                    self._check_callable(loc, other)
-                elif other in self.file.services and self.file.services[other].external is not None:
-                    self.review.at_value(
-                        loc, f"'{other}' is external: nobody knows when it is ready", "remove this; it may be called"
-                    )
-                elif other in self.file.services and self.file.services[other].replicas == 0:
-                    self.review.at_value(
-                        loc, f"'{other}' has replicas: 0 and never gets ready", "give it one, or remove this"
-                    )
+        """`calls` names services that exist, once each, and can be called."""
+        for i, other in enumerate(service.calls):
+            loc: Loc = ("services", name, "calls", i)
+            if other not in self.known:
+                self.review.at_value(loc, f"there is no service {quoted(other)}", self._near(other))
+            elif other in service.calls[:i]:
+                self.review.at_value(loc, f"'{other}' is named twice", "remove one")
+            else:
+                self._check_callable(loc, other)
 
     def _check_callable(self, loc: Loc, other: str) -> None:
         if other in self.file.services and not self.ports.of(other) and self.ports.sound(other):
             self.review.at_value(loc, f"'{other}' has no port, so it cannot be called", f"add 'port' to '{other}'")
-
-    def _check_cycles(self) -> None:
-        services = self.file.services
-        for cycle in cycles({name: [a for a in s.after if a in services] for name, s in services.items()}):
-            way = " -> ".join([*cycle, cycle[0]])
-            self.review.at_key(
-                ("services", cycle[0], "after"), f"each of these waits for the next for ever: {way}", "remove one"
-            )
 
     def _gateway(self) -> Gateway | None:
         gateway = self.file.gateway
@@ -264,28 +253,3 @@ def parse_route(key: str) -> tuple[str | None, str] | str:
     if "//" in path or any(part in (".", "..") for part in path.split("/")):
         return "a path has no empty parts and no . or .."
     return host or None, path.rstrip("/") or "/"
-
-
-def cycles(graph: Mapping[str, Sequence[str]]) -> list[list[str]]:
-    """At least one cycle of each knot in the graph; none when it has none. Every node named must be a key."""
-    found: list[list[str]] = []
-    done: set[str] = set()
-    for start in graph:
-        path: dict[str, int] = {}
-        stack = [] if start in done else [(start, iter(graph[start]))]
-        if stack:
-            path[start] = 0
-        while stack:
-            node, rest = stack[-1]
-            for follower in rest:
-                if follower in path:
-                    found.append(list(path)[path[follower] :])
-                elif follower not in done:
-                    path[follower] = len(stack)
-                    stack.append((follower, iter(graph[follower])))
-                    break
-            else:
-                stack.pop()
-                del path[node]
-                done.add(node)
-    return found

@@ -169,6 +169,38 @@ def _files(value: object) -> object:
     return value
 
 
+BARRIERS = ("started", "ready", "completed")
+RESTARTS = ("always", "on-failure", "never")
+STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGKILL")
+
+
+def _after(value: object) -> object:
+    if not isinstance(value, dict):
+        return _names_of_services(value)
+    for other, barrier in value.items():
+        if barrier not in BARRIERS:
+            raise wrong(f"'{other}' must be {' or '.join(BARRIERS)}")
+    return value
+
+
+def _restart(value: object) -> object:
+    if value not in RESTARTS:
+        hints = {"no": "never", "unless-stopped": "always", "False": "never"}
+        near = hints.get(str(value), "")
+        raise wrong(f"must be {', '.join(RESTARTS[:-1])} or {RESTARTS[-1]}", f"did you mean {near}?" if near else "")
+    return value
+
+
+def _stop_signal(value: object) -> object:
+    if value not in STOP_SIGNALS:
+        hint = f"write SIG{value}" if f"SIG{value}" in STOP_SIGNALS else f"known: {', '.join(STOP_SIGNALS)}"
+        raise wrong("must be a signal's name", hint)
+    return value
+
+
+After = Annotated[list[str] | dict[str, Literal["started", "ready", "completed"]], BeforeValidator(_after)]
+RestartMode = Annotated[Literal["always", "on-failure", "never"], BeforeValidator(_restart)]
+StopSignal = Annotated[str, BeforeValidator(_stop_signal), Field(json_schema_extra={"enum": list(STOP_SIGNALS)})]
 Port = Annotated[int, Field(ge=1, le=65535), _whole(1, 65535)]
 Replicas = Annotated[int, Field(ge=0, le=MAX_REPLICAS), _whole(0, MAX_REPLICAS)]
 ProtocolName = Annotated[Literal["http", "grpc", "tcp"], BeforeValidator(_protocol)]
@@ -331,10 +363,23 @@ class ServiceFile(_Strict):
         description="The services that it calls. Only these can be reached by name.",
         examples=[["product-service"]],
     )
-    after: ServiceNames = Field(
+    after: After = Field(
         default_factory=list,
-        description="Services of which a replica must be ready before this one starts. All others start at once.",
-        examples=[["database"]],
+        description="What must have come about before its first start; all others start at once. A list: a replica of "
+        "each is ready. A mapping says for each what is waited for: `started` (has a process), `ready`, or `completed` "
+        "(has ended with exit code 0; see `restart`).",
+        examples=[["database"], {"database": "ready", "db-init": "completed"}],
+    )
+    restart: RestartMode = Field(
+        default="always",
+        description="Whether a process that ended by itself is started again: `always`, `on-failure` (not after exit "
+        "code 0: then it has completed) or `never` (after another exit code it has failed). A completed one runs again "
+        "when its revision changes, on `shoal restart`, and on the `shoal up` after a `shoal down`.",
+    )
+    stop_signal: StopSignal = Field(
+        default="SIGTERM",
+        description="What asks its processes to end. One that does not is sent SIGKILL 10 s later.",
+        examples=["SIGINT"],
     )
     names: NamesMode = Field(
         default="auto",
@@ -356,6 +401,8 @@ class DefaultsFile(_Strict):
         default=None, description="As `health` of a service; passes by those without a port.", examples=["/healthz"]
     )
     names: NamesMode | None = Field(default=None, description="As `names` of a service.")
+    restart: RestartMode | None = Field(default=None, description="As `restart` of a service.")
+    stop_signal: StopSignal | None = Field(default=None, description="As `stop_signal` of a service.")
 
 
 class GatewayFile(_Strict):

@@ -284,14 +284,14 @@ class LocalEngine:
             # Asked twice: the first keeper died between doing and answering.
 
     async def _signal(self, process: _Process, *, force: bool) -> None:
-        name, pid = process.tag.replica, process.pid
+        name, pid, asks = process.tag.replica, process.pid, signal.Signals[process.tag.stop_signal]
         try:
             if force:
                 await self._link.call("signal", name=name, signal=int(signal.SIGKILL), group=True)
             elif programs := await asyncio.to_thread(stopping.busy_shell_children, pid):
-                await asyncio.to_thread(stopping.terminate, programs, pid)
+                await asyncio.to_thread(stopping.terminate, programs, pid, asks)
             else:
-                await self._link.call("signal", name=name, signal=int(signal.SIGTERM), group=False)
+                await self._link.call("signal", name=name, signal=int(asks), group=False)
         except KeeperError as error:
             if error.reason != "unknown":
                 raise

@@ -1,4 +1,4 @@
-"""Who gets SIGTERM when a replica is to stop."""
+"""Who gets SIGTERM (or what `stop_signal:` says) when a replica is to stop."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def busy_shell_children(leader: int) -> list[int]:
     return [pid for pid in session_members(leader) if _parent(pid) == leader]
 
 
-def terminate(pids: list[int], session: int) -> None:
-    """SIGTERM to these processes, if they are still of that session."""
+def terminate(pids: list[int], session: int, stop_signal: signal.Signals) -> None:
+    """The signal to these processes, if they are still of that session."""
     for pid in pids:
         try:
             handle = os.pidfd_open(pid)
@@ -32,7 +32,7 @@ def terminate(pids: list[int], session: int) -> None:
             continue
         try:
             if os.getsid(pid) == session:  # after the handle is open, the answer is about what it stands for
-                signal.pidfd_send_signal(handle, signal.SIGTERM)
+                signal.pidfd_send_signal(handle, stop_signal)
         except OSError:
             pass
         finally:

@@ -28,6 +28,7 @@ class ReplicaTag:
     """Its further ports, by their names."""
     folder: str = "/"
     """Its working directory."""
+    stop_signal: str = "SIGTERM"
 
     @property
     def addresses(self) -> tuple[tuple[str, Address], ...]:
