@@ -69,11 +69,13 @@ def command(
     """
     app = app_of(target, port, file)
     state = StateFolder.beside(Path(app.folder))
-    with _sigterm_as_interrupt():
-        return _Up(app, state, timeout, detach=detach, as_json=as_json).run()
+    with sigterm_as_interrupt():
+        return Up(app, state, timeout, detach=detach, as_json=as_json).run()
 
 
-class _Up:
+class Up:
+    """One deploy that is waited for, and its end."""
+
     def __init__(self, app: App, state: StateFolder, timeout_s: float, *, detach: bool, as_json: bool) -> None:
         self.app, self.state, self.timeout_s = app, state, timeout_s
         self.detach, self.as_json = detach, as_json
@@ -83,7 +85,7 @@ class _Up:
     def run(self) -> int | None:
         """The exit status, where it is not 0."""
         try:
-            fresh, deployment = self._deploy()
+            fresh, deployment = self.deploy()
         except KeyboardInterrupt:
             note("interrupted; what was started runs on: shoal status, shoal down")
             raise
@@ -95,17 +97,17 @@ class _Up:
             if self.detach:
                 note("interrupted; it goes on starting: shoal status, shoal down")
                 raise
-            return self._interrupted()
+            return self.interrupted()
         self._announce(status)
         if self.detach:
             return None
         try:
             self._follow(status.sequence)
         except KeyboardInterrupt:
-            return self._interrupted()
+            return self.interrupted()
         return None
 
-    def _deploy(self) -> tuple[bool, Deployment]:
+    def deploy(self) -> tuple[bool, Deployment]:
         """Whether nothing was serving before, and the answer."""
         from shoal.client.http import Client
         from shoal.spec.wire import to_plain
@@ -206,7 +208,7 @@ class _Up:
             take_down(self.client, self.state)
         return error.exit_code
 
-    def _interrupted(self) -> int | None:
+    def interrupted(self) -> int | None:
         note(f"\nstopping {self.app.name} (Ctrl-C again leaves it to the background)")
         try:
             take_down(self.client, self.state)
@@ -218,7 +220,7 @@ class _Up:
 
 
 @contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
+def sigterm_as_interrupt() -> Iterator[None]:
     """SIGTERM ends `up` as Ctrl-C does: whoever runs it wants the app gone with it."""
 
     def interrupt(number: int, frame: object) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from shoal.mesh.clusters import cluster_name, clusters
@@ -66,7 +66,8 @@ def compile_app(
     doors = list(doors_of(app, side)) if has_own_side(app) else []
     app = seen_from(app, side, options.doors)
     reachable = [service for service in app.services if service.port is not None]
-    times = options.times
+    # In `shoal dev` a debugger may hold a request for as long as somebody looks at it.
+    times = replace(options.times, request=0.0) if app.dev else options.times
     routes = [route for service in reachable for route in service_routes(service, times)]
     if front:
         routes.append(mesh_routes(reachable, times))

@@ -215,6 +215,9 @@ class App:
     gateway: Gateway | None = None
     folder: str = "."
     """Absolute: where the app file is, and `.shoal/` beside it."""
+    dev: bool = False
+    """`shoal dev`: a person waits for each change. New replicas take over as soon as they are ready, code that does not
+    start is not tried again while the older one serves, and a debugger may stop a request for as long as it likes."""
 
     def service(self, name: str) -> Service:
         """Raises KeyError when the app has no such service."""

@@ -161,7 +161,8 @@ def _keep(target: Target, replicas: list[Replica], desired: Desired, observed: O
     stale = [r for r in replicas if r not in current]
     surplus = _surplus(current, wanted)
 
-    yield from _heal([r for r in current if r not in surplus], now)
+    hopeless = desired.app.dev and any(r.state is ReplicaState.READY for r in stale)
+    yield from _heal([r for r in current if r not in surplus], now, hopeless=hopeless)
     for replica in surplus:
         yield act.DrainReplica(replica=replica.id, reason=f"{len(current)} replicas run, {wanted} are wanted")
 
@@ -175,7 +176,8 @@ def _keep(target: Target, replicas: list[Replica], desired: Desired, observed: O
         else:
             yield from _start(target, starts, missing, bool(stale), observed)
     if stale:
-        yield from _replace(name, wanted, current, stale, now)
+        settle_s = 0.0 if desired.app.dev else MIN_HEALTHY_S
+        yield from _replace(name, wanted, current, stale, now, settle_s)
 
 
 def _surplus(current: list[Replica], wanted: int) -> list[Replica]:
@@ -184,14 +186,17 @@ def _surplus(current: list[Replica], wanted: int) -> list[Replica]:
     return by_use[: max(0, len(current) - wanted)]
 
 
-def _heal(replicas: list[Replica], now: float) -> Iterator[Step]:
+def _heal(replicas: list[Replica], now: float, *, hopeless: bool) -> Iterator[Step]:
+    """`hopeless`: what ended stays ended, for an older one serves and only other code can help."""
     for replica in replicas:
         if replica.state is not ReplicaState.BACKING_OFF:
             continue
         at = restarts_at(replica)
         why = replica.last_exit.reason if replica.last_exit else "it ended"
         delay = words(backoff_s(max(1, replica.crashes)))
-        if now < at:
+        if hopeless:
+            yield Wait(subject=replica.id, reason=f"{why}; the older one serves until the code changes")
+        elif now < at:
             crashes = f" after {replica.crashes} crashes in a row" if replica.crashes > 1 else ""
             yield Wait(subject=replica.id, reason=f"{why}; starts again after a back-off of {delay}{crashes}", until=at)
         else:
@@ -246,7 +251,9 @@ def _start(target: Target, starts: int, missing: int, replaces: bool, observed: 
         )
 
 
-def _replace(name: str, wanted: int, current: list[Replica], stale: list[Replica], now: float) -> Iterator[Step]:
+def _replace(
+    name: str, wanted: int, current: list[Replica], stale: list[Replica], now: float, settle_s: float
+) -> Iterator[Step]:
     """Start-first: an old replica that serves leaves only when as many as wanted serve without it."""
     settled = 0
     for replica in current:
@@ -255,9 +262,9 @@ def _replace(name: str, wanted: int, current: list[Replica], stale: list[Replica
             continue
         if replica.state is not ReplicaState.READY:
             continue
-        counts_at = (replica.ready_since or now) + MIN_HEALTHY_S
+        counts_at = (replica.ready_since or now) + settle_s
         if now < counts_at:
-            yield Wait(subject=replica.id, reason=f"ready; counts after {words(MIN_HEALTHY_S)}", until=counts_at)
+            yield Wait(subject=replica.id, reason=f"ready; counts after {words(settle_s)}", until=counts_at)
         else:
             settled += 1
     serving = [r for r in stale if r.state is ReplicaState.READY]

@@ -7,6 +7,7 @@ import faulthandler
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from . import detection, loading, serving
 from .failures import CannotServeError
@@ -20,6 +21,7 @@ def main(argv: Sequence[str]) -> int:
         # granian comes before the service's folder is on the path: a module there called `logging` must not reach it.
         granian = serving.import_granian(options.overlay)
         _enter(options.folder, options.target)
+        debugpy = _debugger(options.service)
         application = loading.load(
             options.target,
             folder=options.folder,
@@ -28,6 +30,11 @@ def main(argv: Sequence[str]) -> int:
             say=lambda text: _say(options.service, text),
         )
         interface = detection.interface_of(application, options.target)
+        if debugpy is not None and interface == detection.WSGI:
+            from . import debugger
+
+            assert callable(application)
+            application = debugger.traced(debugpy, application)
         serving.serve(
             granian,
             application,
@@ -61,6 +68,15 @@ def _enter(folder: str, target: str) -> None:
     folder = os.path.abspath(folder)
     sys.path.insert(0, folder)
     sys.argv[:] = [target]  # what a module sees that parses arguments at import; ours are none of its business
+
+
+def _debugger(service: str) -> Any:
+    """debugpy, where `shoal dev --debug` asked for it."""
+    if "SHOAL_DEBUG" not in os.environ:
+        return None
+    from . import debugger
+
+    return debugger.start(lambda text: _say(service, text))
 
 
 def _say(service: str, text: str) -> None:

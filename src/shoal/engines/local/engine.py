@@ -412,5 +412,6 @@ class LocalEngine:
                 ports=tag.ports,
                 env=self._launcher.variables(tag, process.pid),
                 folder=tag.folder,
+                eager=tag.eager,
             )
         )

@@ -46,13 +46,16 @@ class Environments:
         self._folder = folder
         self._python = python or Path(sys.executable)
 
-    def locate(self, service_folder: Path, app_folder: Path) -> Environment:
+    def locate(self, service_folder: Path, app_folder: Path, *, dev: bool = False) -> Environment:
         """The environment that `prepare` gives; it may not exist yet. EngineError: its inputs cannot be read."""
-        return self._plan(service_folder, app_folder)[1]
+        return self._plan(service_folder, app_folder, dev)[1]
 
-    async def prepare(self, service_folder: Path, app_folder: Path, progress: uv.Progress) -> Environment:
-        """Makes it unless it exists. EngineError: why not, with uv's last lines."""
-        recipe, environment = await asyncio.to_thread(self._plan, service_folder, app_folder)
+    async def prepare(
+        self, service_folder: Path, app_folder: Path, progress: uv.Progress, *, dev: bool = False
+    ) -> Environment:
+        """Makes it unless it exists. `dev`: the developer's `.venv` is preferred. EngineError: why not, with uv's last
+        lines."""
+        recipe, environment = await asyncio.to_thread(self._plan, service_folder, app_folder, dev)
         if not recipe.builds or _is_finished(environment):
             return environment
         assert environment.folder is not None
@@ -70,8 +73,8 @@ class Environments:
                     raise
         return environment
 
-    def _plan(self, service_folder: Path, app_folder: Path) -> tuple[Recipe, Environment]:
-        recipe = recipes.find(service_folder, app_folder)
+    def _plan(self, service_folder: Path, app_folder: Path, dev: bool) -> tuple[Recipe, Environment]:
+        recipe = recipes.find(service_folder, app_folder, dev=dev)
         if recipe.builds:
             name = recipes.digest(recipe, flags=FLAGS, interpreter=self._python)
             folder = self._folder / name
@@ -81,7 +84,7 @@ class Environments:
             return recipe, Environment(
                 python=folder / "bin" / "python",
                 folder=folder,
-                warning=f"runs in {folder}, which is not reproducible",
+                warning="" if dev else f"runs in {folder}, which is not reproducible",
                 way_out=f"write its packages into {recipe.folder / 'requirements.txt'}",
             )
         return recipe, Environment(

@@ -60,7 +60,7 @@ class Launcher:
         async def progress(message: str) -> None:
             await self._inbox.put(ReplicaProgressed(at=self._clock.now(), replica=launch.replica, message=message))
 
-        found = await self._environments.prepare(Path(service.folder), app_folder, progress)
+        found = await self._environments.prepare(Path(service.folder), app_folder, progress, dev=app.dev)
         environment, overlay = await self._for_workload(service, found, progress)
         address, ports = self._address(launch.replica, app, service), self._further(launch.replica, app, service)
         place = Place(
@@ -83,6 +83,7 @@ class Launcher:
             health=_filled(service.health, app, service, edges, place),
             hosts=namespace["hosts"] if namespace else None,
             asked_at=self._clock.now(),
+            eager=app.dev,
             protocol=service.protocol,
             ports=ports,
             folder=service.folder,
@@ -102,7 +103,7 @@ class Launcher:
         )
 
     def exec_context(self, app: App, edges: EdgeMap, service: Service) -> ExecContext:
-        environment: Environment | None = self._environments.locate(Path(service.folder), Path(app.folder))
+        environment: Environment | None = self._environments.locate(Path(service.folder), Path(app.folder), dev=app.dev)
         if environment is not None and environment.folder is not None and not environment.folder.exists():
             environment = None
         place = Place(

@@ -17,6 +17,8 @@ PAUSE_GROWTH = 1.5
 PAUSE_S = 1.0
 """Between two probes: the first grows to the last, until the replica is ready. By half each time: with doubling, a
 replica could have been ready for as long as it took to get there."""
+EAGER_PAUSE_S, EAGER_ASKS = 0.03, 100
+"""`shoal dev`: so often, for so many times, before the pauses grow; each costs 0.1 ms."""
 OWNER_PAUSE_S = 0.3
 """A failure is only looked into when the first moments are over: most replicas just boot."""
 COMMAND_PAUSE_S = 5.0
@@ -42,6 +44,8 @@ class Probed:
     protocol: Protocol = Protocol.HTTP
     ports: tuple[tuple[str, Protocol, Address], ...] = ()
     """Its further ports, by their names."""
+    eager: bool = False
+    """Somebody waits for it."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Its variables, for a health command."""
     folder: str = "/"
@@ -86,6 +90,7 @@ class Prober:
         ask = Ask(argv=check.command, env=probed.env, folder=probed.folder)
         steady_s = COMMAND_PAUSE_S if target is None else PAUSE_S
         successes, pause_s, told = 0, PAUSE_S_FIRST, ""
+        eager = EAGER_ASKS if probed.eager else 0
         while True:
             settling = successes < SUCCESSES_TOLD
             if target is None:
@@ -108,6 +113,9 @@ class Prober:
                 successes, told = 0, result.detail
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * PAUSE_GROWTH, max(pause_s, PAUSE_S))
+            eager -= 1
+            if eager > 0 and not result.ready:
+                pause_s = min(pause_s, EAGER_PAUSE_S)
 
     async def _tell(self, probed: Probed, result: Result) -> None:
         now = self._now()

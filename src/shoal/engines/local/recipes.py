@@ -49,17 +49,24 @@ IGNORED = frozenset(
 """Folders of a project that do not change what is installed from it."""
 
 
-def find(service_folder: Path, app_folder: Path) -> Recipe:
-    """The nearest, from the service's folder up to the app's. EngineError: what was found cannot be read."""
+def find(service_folder: Path, app_folder: Path, *, dev: bool = False) -> Recipe:
+    """The nearest, from the service's folder up to the app's; with `dev` the developer's own `.venv` before all others.
+    EngineError: what was found cannot be read."""
     folders = list(_upward(service_folder, app_folder))
+    if dev and (venv := _venv_in(folders)) is not None:
+        return venv
     for folder in folders:
         recipe = _recipe_in(folder, folders)
         if recipe is not None:
             return recipe
+    return _venv_in(folders) or Recipe(source=Source.OWN, folder=service_folder)
+
+
+def _venv_in(folders: list[Path]) -> Recipe | None:
     for folder in folders:
         if os.access(folder / ".venv" / "bin" / "python", os.X_OK):
             return Recipe(source=Source.VENV, folder=folder)
-    return Recipe(source=Source.OWN, folder=service_folder)
+    return None
 
 
 def digest(recipe: Recipe, *, flags: tuple[str, ...], interpreter: Path) -> str:

@@ -28,6 +28,8 @@ class ReplicaTag:
     """Its further ports, by their names."""
     folder: str = "/"
     """Its working directory."""
+    eager: bool = False
+    """Somebody waits for it: it is asked again and again while it boots."""
     stop_signal: str = "SIGTERM"
 
     @property
