@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import signal
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
@@ -116,34 +117,33 @@ async def _accepts(target: Target) -> Result:
 async def run_command(ask: Ask, *, timeout_s: float = COMMAND_S) -> Result:
     """Runs it once, in a session of its own. Raises nothing."""
     name = ask.argv[2] if ask.argv[:2] == ("/bin/sh", "-c") else ask.argv[0]
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *ask.argv,
-            env=dict(ask.env),
-            cwd=ask.folder,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
-    except OSError as error:
-        return Result(False, f"{name} cannot be run: {(error.strerror or str(error)).lower()}")
-    try:
-        async with asyncio.timeout(timeout_s):
-            assert process.stdout is not None
-            said = await process.stdout.read(_HEAD_MAX)
-            while await process.stdout.read(_HEAD_MAX):
-                pass  # else it would wait for ever to say more
-            code = await process.wait()
-    except TimeoutError:
-        return Result(False, f"{name} did not end in {timeout_s:g} s")
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
-    if code == 0:
-        return READY
-    last = said.decode("utf-8", "replace").strip().rpartition("\n")[2][:120]
+    # Not a pipe: what the command leaves in the background would keep it open, and the answer waiting.
+    with tempfile.TemporaryFile() as said:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *ask.argv,
+                env=dict(ask.env),
+                cwd=ask.folder,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
+            )
+        except OSError as error:
+            return Result(False, f"{name} cannot be run: {(error.strerror or str(error)).lower()}")
+        try:
+            async with asyncio.timeout(timeout_s):
+                code = await process.wait()
+        except TimeoutError:
+            return Result(False, f"{name} did not end in {timeout_s:g} s")
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+        if code == 0:
+            return READY
+        said.seek(max(0, said.seek(0, os.SEEK_END) - _HEAD_MAX))
+        last = said.read().decode("utf-8", "replace").strip().rpartition("\n")[2][:120]
     return Result(False, f"{name} ended with {code}" + (f": {last}" if last else ""))
 
 
