@@ -16,8 +16,9 @@ FETCH_TIMEOUT_S = 5.0
 """How long a cluster or listener waits for its endpoints or routes before it goes on with what it had."""
 
 RETRIES = 5
-"""Attempts beside the first. With 2, a killed replica of three still lost requests: it has the fewest requests under
-way, so that least-request prefers it, and the re-selection away from it is itself bounded."""
+"""Attempts beside the first. Two of three replicas killed at once, 30 times, 50,000 GETs: 1 lost 540, 2 lost 55, 3 lost
+6, 5 lost none. A dead replica has the fewest requests under way, so that least-request prefers it, and drawing again to
+avoid it is itself bounded. The retry budget bounds what this costs."""
 HOST_RESELECTIONS = 5
 """How often a retry draws again to avoid a replica that it has tried."""
 RETRY_BASE_S = 0.025
