@@ -315,6 +315,33 @@ def test_refused_endpoints_are_never_in_sync_because_the_old_ones_go_on_being_us
     assert not pair.session.in_sync
 
 
+def test_the_good_part_of_a_refused_response_is_removed_if_it_has_left_the_snapshot_by_then() -> None:
+    pair = Pair(*SHOP, client=Client(refuses={(LISTENER, "l.bad")}))
+    pair.publish(*SHOP, make_listener("l.bad", "paths"), make_listener("l.good", "paths"))
+    both = pair.send()
+    assert both is not None
+    pair.publish(*SHOP)
+    pair.client.handle(both)
+    assert "l.good" in pair.client.has[LISTENER]
+    pair.talk()
+    assert list(pair.client.has[LISTENER]) == ["door"]
+    assert pair.session.in_sync
+
+
+def test_nothing_is_removed_before_a_client_that_came_back_has_said_which_routes_it_has() -> None:
+    client = Pair(*SHOP).client
+    library = Library()
+    library.publish(snapshot(*service("a"), make_listener("door", "paths"), make_routes("paths", ("a",))))
+    session = Session(library)
+    client.connect()
+    said: list[Response] = []
+    while client.outgoing:
+        session.receive(client.outgoing.pop(0), 0.0)
+        while (response := session.next_response(0.0)) is not None:
+            said.append(response)
+    assert kinds(said) == [("RouteConfiguration", ("paths",), ())]
+
+
 def test_an_answer_to_an_earlier_response_is_ignored() -> None:
     pair = Pair(*SHOP)
     pair.publish(*service("a", endpoints=1), *SHOP[2:])
@@ -538,4 +565,4 @@ class Stream(RuleBasedStateMachine):
 
 
 TestStream = Stream.TestCase
-TestStream.settings = settings(max_examples=200, stateful_step_count=60, suppress_health_check=list(HealthCheck))
+TestStream.settings = settings(max_examples=80, stateful_step_count=50, suppress_health_check=list(HealthCheck))
