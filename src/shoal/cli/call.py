@@ -56,6 +56,8 @@ def command(
         raise NotFoundError(f"there is no service '{clean(service)}'", way_out=hint)
     if known[service].port is None:
         raise UsageError(f"{service} has no port, so it cannot be called", way_out="give it one in the app file")
+    if known[service].protocol == "tcp":
+        raise UsageError(f"{service} speaks TCP, and no HTTP", way_out="use its own client on the address of: shoal ps")
     body = _body(data)
     sent = _headers(headers)
     if body is not None and "content-type" not in {name.lower() for name in sent}:

@@ -88,7 +88,10 @@ def app_status(desired: Desired | None, observed: Observed, plan: Plan, identity
 def _gateway(app: App) -> GatewayStatus | None:
     if app.gateway is None:
         return None
-    routes = tuple(RouteStatus(host=r.host, path=r.path, service=r.service) for r in app.gateway.routes)
+    routes = tuple(
+        RouteStatus(host=r.host, path=r.path, service=r.service, port=r.port, rewrite=r.rewrite)
+        for r in app.gateway.routes
+    )
     return GatewayStatus(address=f"http://localhost:{app.gateway.port}", port=app.gateway.port, routes=routes)
 
 
@@ -108,6 +111,7 @@ def service_status(target: Target, desired: Desired, observed: Observed, plan: P
         ready=len(ready),
         port=service.port,
         address=_published(service),
+        protocol=service.protocol.value,
         calls=service.calls,
         replicas=tuple(replica_status(r, waits.get(r.id, "")) for r in replicas),
     )

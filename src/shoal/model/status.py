@@ -69,6 +69,8 @@ class ServiceStatus:
     """Where a person reaches it: `http://localhost:3000`. None: not published."""
     calls: tuple[str, ...]
     replicas: tuple[ReplicaStatus, ...]
+    protocol: str = "http"
+    """What `port` speaks: `http`, `grpc` or `tcp`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,10 @@ class RouteStatus:
     host: str | None
     path: str
     service: str
+    port: str = ""
+    """Name of the service's port; empty: the main one."""
+    rewrite: str | None = None
+    """What the service sees in the place of `path`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
