@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from shoal.mesh.routes import Times
 from shoal.model.app import App, Command, Gateway, Route, Service
 from shoal.model.event import CallDenied
 from shoal.xds.admin import admin_get, requests_under_way
@@ -58,13 +59,13 @@ def shop_app(ports: dict[str, int]) -> App:
     )
 
 
-def with_shop(body: Callable[[Shop], Awaitable[None]]) -> None:
+def with_shop(body: Callable[[Shop], Awaitable[None]], *, times: Times | None = None) -> None:
     """Runs it on a shop whose users and products have one replica each, and whose carts has none."""
 
     async def main() -> None:
         ports = {name: free_port() for name in ("users", "products", "carts", "gateway")}
         async with AsyncExitStack() as stack:
-            made = await stack.enter_async_context(rig(shop_app(ports)))
+            made = await stack.enter_async_context(rig(shop_app(ports), times=times))
             users = await stack.enter_async_context(replica("users-r1", made.folder / "u1.sock"))
             products = await stack.enter_async_context(replica("products-r1"))
             made.route("users", [users.endpoint])
@@ -269,6 +270,30 @@ def test_an_event_stream_arrives_piece_by_piece_and_counts_as_under_way() -> Non
         await asyncio.wait_for(reader.readuntil(b"data: 2\n\n"), 10)
         writer.close()
         await writer.wait_closed()
+
+    with_shop(body)
+
+
+def test_a_request_ends_at_its_time_out_and_a_stream_does_not() -> None:
+    async def body(shop: Shop) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", shop.ports["users"])
+        writer.write(b"GET /sse HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n\r\n")
+        await asyncio.wait_for(reader.readuntil(b"data: 1\n\n"), 10)
+        answer = await curl(f"http://127.0.0.1:{shop.ports['users']}/hang")  # begun later, and over before
+        assert (answer.status, answer.headers["content-type"], answer.json["code"]) == (504, JSON, "timeout")
+        assert answer.json["detail"] == "users did not answer in time"
+        shop.users.release.set()
+        await asyncio.wait_for(reader.readuntil(b"data: 2\n\n"), 10)
+        writer.close()
+        await writer.wait_closed()
+
+    with_shop(body, times=Times(request=0.3))
+
+
+def test_http_2_without_tls_is_served() -> None:
+    async def body(shop: Shop) -> None:
+        answer = await curl(f"http://127.0.0.1:{shop.ports['users']}/x", "--http2-prior-knowledge")
+        assert (answer.status, answer.json["replica"]) == (200, "users-r1")
 
     with_shop(body)
 

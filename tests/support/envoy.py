@@ -17,6 +17,7 @@ from shoal.errors import EngineError
 from shoal.mesh.assemble import assemble
 from shoal.mesh.compile import MeshOptions, compile_app
 from shoal.mesh.endpoints import Endpoint, assignment
+from shoal.mesh.routes import Times
 from shoal.mesh.snapshot import Message, Snapshot
 from shoal.model.app import App
 from shoal.model.event import Event, ResourceRejected, SnapshotApplied
@@ -195,7 +196,7 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(app: App | None = None, *, ipv6: bool = True) -> AsyncIterator[Rig]:
+async def rig(app: App | None = None, *, ipv6: bool = True, times: Times | None = None) -> AsyncIterator[Rig]:
     """With a running XdsServer and a starting Envoy. With an app: deployed, no endpoints, not published."""
     folder = Path(tempfile.mkdtemp(prefix="shoal-t-"))  # short: the names of Unix sockets end at 107 bytes
     inbox = ListInbox()
@@ -205,7 +206,7 @@ async def rig(app: App | None = None, *, ipv6: bool = True) -> AsyncIterator[Rig
             network=network,
             inbox=inbox,
             server=XdsServer(inbox, WallClock(), folder / "xds.sock"),
-            options=MeshOptions(mesh_socket=str(folder / "mesh.sock"), ipv6=ipv6),
+            options=MeshOptions(mesh_socket=str(folder / "mesh.sock"), ipv6=ipv6, times=times or Times()),
         )
         if app is not None:
             made.deploy(app)
