@@ -33,15 +33,21 @@ from shoal.engines.local.engine import LocalEngine
 from shoal.engines.local.keeper.start import start_keeper
 from shoal.errors import ShoalError
 from shoal.mesh.compile import MeshOptions
+from shoal.mesh.snapshot import Snapshot
 from shoal.model import event as ev
+from shoal.model.app import Network
 from shoal.paths import StateFolder
 from shoal.store.lock import StateLock
 from shoal.store.sqlite import SqliteStore
 from shoal.xds import envoy
-from shoal.xds.server import XdsServer
+from shoal.xds.server import NODE, OWN_NODE, XdsServer
 
 NETWORK = "network"
 """The store's key for the second byte of the app's addresses."""
+
+
+OWN_BASE = 1000
+"""Added to the network's byte: the base id of the Envoy in the mesh network."""
 
 
 class WallClock:
@@ -53,6 +59,19 @@ class WallClock:
 
     def now(self) -> float:
         return self._offset + time.monotonic()
+
+
+class _Sinks:
+    """`ports.SnapshotSink`: tells the engine of the second Envoy that a snapshot is meant for."""
+
+    def __init__(self, xds: XdsServer, engine: LocalEngine) -> None:
+        self._xds = xds
+        self._engine = engine
+
+    def publish(self, snapshot: Snapshot) -> None:
+        self._xds.publish(snapshot)
+        if snapshot.own is not None:
+            self._engine.want_mesh_network()
 
 
 async def run(state: StateFolder) -> None:
@@ -77,6 +96,7 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
         inbox=inbox,
         clock=clock,
         proxy_launch=lambda: _envoy_launch(state, network),
+        own_proxy_launch=lambda: _own_envoy_launch(state, network),
         restart_keeper=lambda: asyncio.to_thread(start_keeper, state, daemon_argv(state)),
     )
     stack.push_async_callback(engine.close)
@@ -87,9 +107,9 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
         inbox=inbox,
         store=store,
         engine=engine,
-        sink=sink,
+        sink=_Sinks(sink, engine),
         clock=clock,
-        routing=Routing(MeshOptions(mesh_socket=str(state.mesh_socket), ipv6=_has_ipv6())),
+        routing=Routing(_mesh_options(state)),
         network=network,
         feed=feed,
     )
@@ -108,7 +128,7 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
             names=engine.names_mode,
             names_reason=engine.names_reason,
         ),
-        check_ports=engine.check_ports,
+        check_ports=lambda app: [*engine.check_networks(app), *engine.check_ports(app)],
         context=lambda desired, service: engine.exec_context(desired.app, controller.edges, service),
     )
     async with asyncio.TaskGroup() as tasks:
@@ -122,30 +142,44 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
         await engine.shutdown_keeper()
         for task in serving:
             task.cancel()
-    envoy.remove_shared_memory(network)
-    for left in (state.mesh_socket, state.envoy_admin_socket):
+    _remove_traces(state, Network.HOST, network)
+    _remove_traces(state, Network.OWN, network + OWN_BASE)
+    state.network_socket.unlink(missing_ok=True)
+
+
+def _mesh_options(state: StateFolder) -> MeshOptions:
+    return MeshOptions(mesh_socket=str(state.mesh_socket), ipv6=_has_ipv6(), doors=str(state.run))
+
+
+def _remove_traces(state: StateFolder, side: Network, base_id: int) -> None:
+    """A killed Envoy leaves its sockets and its shared memory, and the next one would trip over them."""
+    named = (state.mesh_socket, state.envoy_admin_socket) if side is Network.HOST else (state.own_envoy_admin_socket,)
+    for left in (*named, *state.run.glob(f"{side}-*.door")):
         left.unlink(missing_ok=True)
+    envoy.remove_shared_memory(base_id)
 
 
 def _envoy_launch(state: StateFolder, network: int) -> tuple[list[str], dict[str, str]]:
     """Envoy's argv and environment. The app's leased network byte is its `--base-id` too: one lease for both."""
+    _remove_traces(state, Network.HOST, network)
+    return _bootstrapped(state, NODE, state.envoy_admin_socket, network)
+
+
+def _own_envoy_launch(state: StateFolder, network: int) -> tuple[list[str], dict[str, str]]:
+    """Of the Envoy in the mesh network."""
+    _remove_traces(state, Network.OWN, network + OWN_BASE)
+    return _bootstrapped(state, OWN_NODE, state.own_envoy_admin_socket, network + OWN_BASE)
+
+
+def _bootstrapped(state: StateFolder, node: str, admin: Path, base_id: int) -> tuple[list[str], dict[str, str]]:
     binary = envoy.find_envoy()
-    text = envoy.bootstrap(
-        node="shoal",
-        cluster=state.root.parent.name,
-        admin_socket=state.envoy_admin_socket,
-        xds_socket=state.xds_socket,
-    )
+    text = envoy.bootstrap(node=node, cluster=state.root.parent.name, admin_socket=admin, xds_socket=state.xds_socket)
     state.envoy.mkdir(mode=0o700, exist_ok=True)
-    path = state.envoy / "bootstrap.json"
+    path = state.envoy / ("bootstrap.json" if node == NODE else "bootstrap-own.json")
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text)
     temporary.replace(path)
-    # A killed Envoy leaves its sockets and its shared memory, and the next one would trip over them.
-    for left in (state.mesh_socket, state.envoy_admin_socket):
-        left.unlink(missing_ok=True)
-    envoy.remove_shared_memory(network)
-    return envoy.envoy_argv(binary, path, base_id=network), {"PATH": os.environ.get("PATH", "/usr/bin:/bin")}
+    return envoy.envoy_argv(binary, path, base_id=base_id), {"PATH": os.environ.get("PATH", "/usr/bin:/bin")}
 
 
 def _has_ipv6() -> bool:

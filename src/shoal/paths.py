@@ -85,6 +85,16 @@ class StateFolder:
     def envoy_admin_socket(self) -> Path:
         return self.run / "envoy-admin.sock"
 
+    @property
+    def own_envoy_admin_socket(self) -> Path:
+        """Of the Envoy in the mesh network, which serves replicas with networks of their own."""
+        return self.run / "own-admin.sock"
+
+    @property
+    def network_socket(self) -> Path:
+        """Where the process that holds the mesh network gives out sockets of it."""
+        return self.run / "network.sock"
+
     def replica_socket(self, replica: str) -> Path:
         """A service's name has up to 63 characters, the whole path up to 103: a long one is replaced by its hash."""
         path = self.run / f"{replica}.sock"

@@ -21,7 +21,7 @@ from shoal.control.routing import Routing
 from shoal.errors import ShoalError, StoreError
 from shoal.model import action as act
 from shoal.model import event as ev
-from shoal.model.app import App
+from shoal.model.app import App, Network
 from shoal.model.replica import Exit, Replica
 from shoal.model.topology import Edge, EdgeMap
 from shoal.model.world import Desired, Observed, Proxy, ProxyState, Revision, Routes
@@ -355,7 +355,8 @@ class Controller:
     def _lease(self, app: App) -> None:
         numbers = self._store.lease_edges(edge_pairs(app))
         edges = {pair: Edge(caller=pair[0], callee=pair[1], number=number) for pair, number in numbers.items()}
-        self.edges = EdgeMap(network=self.edges.network, edges=edges)
+        own = frozenset(service.name for service in app.services if service.network is Network.OWN)
+        self.edges = EdgeMap(network=self.edges.network, edges=edges, own=own)
 
     # --- what is desired
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Set
+from dataclasses import replace
 
+from shoal.control.own_side import OwnSide
 from shoal.mesh.assemble import assemble, assignment_names
 from shoal.mesh.clusters import cluster_name
 from shoal.mesh.compile import MeshOptions, compile_app
@@ -27,6 +29,7 @@ class Routing:
         self._endpoints: dict[str, tuple[Endpoint, ...]] = {}
         self._assignments: dict[str, Message] = {}
         self._version = 0
+        self._own = OwnSide(options)
 
     def snapshot(self, desired: Desired, observed: Observed, edges: EdgeMap) -> Snapshot | None:
         """The next snapshot; None when nothing changed since the last one."""
@@ -34,16 +37,18 @@ class Routing:
         if fresh:
             self._static = compile_app(desired.app, edges, self._options)
             self._names = assignment_names(self._static)
+            self._own.compile(desired.app, edges)
             self._generation = desired.generation
         services = set(desired.targets) if fresh else self._touched(observed) & desired.targets.keys()
         self._seen = dict(observed.replicas)
         endpoints = _endpoints(desired, services, observed)
-        changed = fresh
+        changed = self._own.relay(desired, observed) or fresh
         if fresh:
             for cluster in self._endpoints.keys() - endpoints.keys():
                 del self._endpoints[cluster]
                 del self._assignments[cluster]
         for cluster, now in endpoints.items():
+            now = self._own.reached(now)
             if self._endpoints.get(cluster) != now:
                 self._endpoints[cluster] = now
                 self._assignments[cluster] = assignment(cluster, now)
@@ -52,7 +57,8 @@ class Routing:
             return None
         self._version += 1
         replicas = frozenset(e.replica for group in self._endpoints.values() for e in group)
-        return assemble(self._static, self._assignments, self._names, version=self._version, replicas=replicas)
+        snapshot = assemble(self._static, self._assignments, self._names, version=self._version, replicas=replicas)
+        return replace(snapshot, own=self._own.resources(self._assignments))
 
     def _touched(self, observed: Observed) -> set[str]:
         """Services whose replicas are other objects than last time. All are looked at, at 50 ns each; building the

@@ -19,7 +19,8 @@ from envoy.type.v3 import percent_pb2
 from google.protobuf.wrappers_pb2 import UInt32Value
 
 from shoal.mesh import defaults
-from shoal.mesh.messages import by_ads, duration, packed, socket_address
+from shoal.mesh.messages import by_ads, duration, packed, pipe_address, socket_address
+from shoal.mesh.sides import Door, door_path
 from shoal.mesh.snapshot import Message
 from shoal.model.app import External, Port, Protocol, Service
 
@@ -43,17 +44,17 @@ def clusters(service: Service) -> Iterator[Message]:
         name = cluster_name(service, port)
         match port.protocol:
             case Protocol.HTTP:
-                yield _cluster(service, name, endpoints=name, http=_http1())
-                yield _cluster(service, grpc_cluster_name(service, port), endpoints=name, http=_http2())
+                yield _cluster(service, port, name, endpoints=name, http=_http1())
+                yield _cluster(service, port, grpc_cluster_name(service, port), endpoints=name, http=_http2())
             case Protocol.GRPC:
-                yield _cluster(service, name, endpoints=name, http=_http2())
+                yield _cluster(service, port, name, endpoints=name, http=_http2())
             case Protocol.TCP:
-                yield _cluster(service, name, endpoints=name, http=None)
+                yield _cluster(service, port, name, endpoints=name, http=None)
             case _:
                 assert_never(port.protocol)
 
 
-def _cluster(service: Service, name: str, *, endpoints: str, http: Message | None) -> Message:
+def _cluster(service: Service, port: Port, name: str, *, endpoints: str, http: Message | None) -> Message:
     built = cluster_pb2.Cluster(
         name=name,
         connect_timeout=duration(defaults.CONNECT_TIMEOUT_S),
@@ -67,7 +68,10 @@ def _cluster(service: Service, name: str, *, endpoints: str, http: Message | Non
     )
     if name != service.name:
         built.alt_stat_name = service.name  # what messages and statistics call it
-    if isinstance(service.workload, External):
+    if isinstance(service.workload, Door):
+        path = door_path(service.workload.host, service.network, f"{service.name}:{port.number}")
+        _lead_to(built, name, pipe_address(path))
+    elif isinstance(service.workload, External):
         _lead_outside(built, name, service.workload)
     else:
         built.type = cluster_pb2.Cluster.EDS
@@ -90,9 +94,17 @@ def _lead_outside(built: Message, name: str, external: External) -> None:
         built.dns_lookup_family = cluster_pb2.Cluster.ALL  # tries IPv6 and IPv4 in turn: `localhost` may be either
     else:
         built.type = cluster_pb2.Cluster.STATIC
-    # Nobody knows how many machines are behind it: putting the one address aside would put all aside.
+    kind = built.type
+    _lead_to(built, name, socket_address(external.host, external.port))
+    built.type = kind
+
+
+def _lead_to(built: Message, name: str, address: Message) -> None:
+    """To that alone."""
+    built.type = cluster_pb2.Cluster.STATIC
+    # Nobody knows how many are behind it: putting the one address aside would put all aside.
     built.ClearField("outlier_detection")
-    endpoint = endpoint_components_pb2.Endpoint(address=socket_address(external.host, external.port))
+    endpoint = endpoint_components_pb2.Endpoint(address=address)
     built.load_assignment.CopyFrom(
         endpoint_pb2.ClusterLoadAssignment(
             cluster_name=name,

@@ -27,7 +27,7 @@ from shoal.mesh.routes import (
     service_routes,
     service_routes_name,
 )
-from shoal.mesh.sides import doors_of, has_own_side, seen_from
+from shoal.mesh.sides import door_path, doors_of, has_own_side, seen_from
 from shoal.mesh.snapshot import CLUSTER, LISTENER, ROUTES, Message
 from shoal.model.app import App, Network, Port, Protocol, Service
 from shoal.model.topology import EdgeMap
@@ -57,7 +57,9 @@ class MeshOptions:
 def compile_app(
     app: App, edges: EdgeMap, options: MeshOptions, side: Network = Network.HOST
 ) -> dict[str, dict[str, Message]]:
-    """Of one side (`mesh.sides`): type URL -> name -> message, for clusters, listeners and routes; the same bytes for the same input.
+    """type URL -> name -> message, for clusters, listeners and routes; the same bytes for the same input.
+
+    `side`: for which of the two Envoys (`mesh.sides`). An app in which no service has a network of its own has one.
 
     `edges` has a lease for every declared call to a service with a port (KeyError otherwise). A caller without a deny
     edge has no deny listeners.
@@ -73,7 +75,8 @@ def compile_app(
         routes.append(mesh_routes(reachable, times))
     if front and app.gateway is not None:
         routes.append(gateway_routes(app, app.gateway, times))
-    here = (denial for denial in denied_addresses(app, edges) if denial.caller.network is side)
+    hidden = _out_of_reach(app) if front else frozenset()
+    here = (d for d in denied_addresses(app, edges) if d.caller.network is side and d.port not in hidden)
     denied = list(islice(here, options.deny_listeners_max))
     answered = {denial.caller.name: denial.caller for denial in denied if not denial.tcp}
     routes.extend(denial_routes(caller, options.app_file) for caller in answered.values())
@@ -90,6 +93,12 @@ def compile_app(
         LISTENER: {listener.name: listener for listener in listeners},
         ROUTES: {configuration.name: configuration for configuration in routes},
     }
+
+
+def _out_of_reach(app: App) -> frozenset[int]:
+    """Low ports that only services with networks of their own have: on the machine's network they may be root's."""
+    of_own = {p.number for s in app.services for p in s.every_port if s.network is Network.OWN and p.number < 1024}
+    return frozenset(of_own - {p.number for s in app.services for p in s.every_port if s.network is Network.HOST})
 
 
 def _published(app: App, options: MeshOptions) -> Iterable[Message]:
@@ -109,7 +118,10 @@ def _published(app: App, options: MeshOptions) -> Iterable[Message]:
 
 
 def _door(service: Service, port: Port, folder: str) -> Message:
-    name, path = f"door.{service.name}.{port.number}", door_path(folder, service.name, port.number)
+    name, path = (
+        f"door.{service.name}.{port.number}",
+        door_path(folder, service.network, f"{service.name}:{port.number}"),
+    )
     if port.protocol is Protocol.TCP:
         return inner_door_for_bytes(name, path, cluster=cluster_name(service, port))
     return inner_door(name, path, routes=service_routes_name(service, port))

@@ -39,6 +39,19 @@ def socket_door(name: str, path: str, *, routes: str) -> Message:
     return _listener(name, pipe_address(path, mode=0o600), _manager(name, routes, _FROM_OUTSIDE))
 
 
+def inner_door(name: str, path: str, *, routes: str) -> Message:
+    """Where the app's other Envoy comes in, which has seen to what clients claim."""
+    manager = _manager(name, routes, ())
+    manager.ClearField("early_header_mutation_extensions")
+    manager.use_remote_address.value = False  # the addresses of who called are there already
+    return _listener(name, pipe_address(path, mode=0o600), manager)
+
+
+def inner_door_for_bytes(name: str, path: str, *, cluster: str) -> Message:
+    """The same for a port that speaks TCP."""
+    return _bytes_to(name, pipe_address(path, mode=0o600), cluster)
+
+
 def edge(name: str, host: str, port: int, *, routes: str) -> Message:
     """The address of one declared call."""
     return _listener(name, socket_address(host, port), _manager(name, routes, _FROM_A_SERVICE))
@@ -54,6 +67,10 @@ def deny(name: str, host: str, port: int, *, routes: str, access_log: Message) -
 
 def bytes_to(name: str, host: str, port: int, *, cluster: str) -> Message:
     """A published port or an edge that speaks TCP: whatever comes goes to a replica as it is."""
+    return _bytes_to(name, socket_address(host, port), cluster)
+
+
+def _bytes_to(name: str, address: Message, cluster: str) -> Message:
     proxy = tcp_proxy_pb2.TcpProxy(
         stat_prefix=name,
         cluster=cluster,
@@ -61,7 +78,7 @@ def bytes_to(name: str, host: str, port: int, *, cluster: str) -> Message:
         max_connect_attempts=UInt32Value(value=defaults.CONNECTS_TCP),
     )
     filters = [listener_components_pb2.Filter(name="tcp", typed_config=packed(proxy))]
-    return _with_filters(name, socket_address(host, port), filters)
+    return _with_filters(name, address, filters)
 
 
 def reset(name: str, host: str, port: int, *, access_log: Message) -> Message:

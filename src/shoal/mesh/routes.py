@@ -14,6 +14,7 @@ from shoal.mesh import defaults
 from shoal.mesh.clusters import cluster_name, grpc_cluster_name
 from shoal.mesh.messages import containing, duration, matching, packed, set_header
 from shoal.mesh.problems import Problem, answering, is_grpc
+from shoal.mesh.sides import Door
 from shoal.mesh.snapshot import Message
 from shoal.model.app import App, External, Gateway, Port, Protocol, Route, Service
 
@@ -161,7 +162,7 @@ def _send_to(
         route.match.headers.extend(headers)
         action = route.route
         action.cluster = leads_to
-        action.retry_policy.CopyFrom(again)
+        action.retry_policy.CopyFrom(_behind_door(again) if isinstance(service.workload, Door) else again)
         _rewrite(route, service, gateway)
         if stream:
             action.timeout.CopyFrom(duration(0))
@@ -174,7 +175,7 @@ def _send_to(
 def _rewrite(route: Message, service: Service, gateway: Route | None) -> None:
     """What the service sees in the place of what the caller wrote."""
     host = service.rewrite_host
-    if host is None and isinstance(service.workload, External):
+    if host is None and isinstance(service.workload, External) and not isinstance(service.workload, Door):
         host = str(service.workload)  # servers outside are many sites on one address, told apart by it
     if host is not None:
         route.route.host_rewrite_literal = host
@@ -213,9 +214,15 @@ def _retries(*conditions: str) -> Message:
     )
 
 
+def _behind_door(policy: Message) -> Message:
+    """What the replicas answer has been tried again behind the door, and is not multiplied in front of it."""
+    return _IDEMPOTENT_BEHIND_DOOR if policy is _IDEMPOTENT else policy
+
+
 _UNSEEN = _retries("connect-failure", "refused-stream", "reset-before-request")
 """Where the request cannot have reached an application."""
 _IDEMPOTENT = _retries(
     "connect-failure", "refused-stream", "reset-before-request", "reset", "gateway-error", "unavailable"
 )
 """Also where it may have: a connection that broke off, an answer of 502, 503 or 504, or gRPC's UNAVAILABLE."""
+_IDEMPOTENT_BEHIND_DOOR = _retries("connect-failure", "refused-stream", "reset-before-request", "reset")

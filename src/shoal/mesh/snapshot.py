@@ -30,3 +30,5 @@ class Snapshot:
     """type URL -> resource name -> message."""
     replicas: frozenset[str] = field(default_factory=frozenset)
     """Those that are endpoints in it."""
+    own: Mapping[str, Mapping[str, Message]] | None = None
+    """The resources of the second Envoy, which is in the mesh network (`mesh.sides`). None: there is none."""

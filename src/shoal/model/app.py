@@ -166,6 +166,12 @@ class Service:
     rewrite_host: str | None = None
     """The Host header that its replicas are sent. None: the caller's own."""
 
+    network: Network = Network.HOST
+    listen: int | None = None
+    """With a network of its own: where its process listens for `port`. None: on that number."""
+    loopback: bool = False
+    """It listens on 127.0.0.1 of its own network alone."""
+
     @property
     def every_port(self) -> tuple[Port, ...]:
         """The main port first; empty for a worker."""

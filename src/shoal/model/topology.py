@@ -27,8 +27,13 @@ class EdgeMap:
     """The second byte of its addresses, 1 to 254 (never 0 or 53), leased per running app."""
     edges: dict[tuple[str, str], Edge] = field(default_factory=dict)
     """By (caller, callee)."""
+    own: frozenset[str] = frozenset()
+    """The callers that have networks of their own, in which 127.x.y.z is theirs."""
 
     def address(self, caller: str, callee: str) -> str:
-        """`127.<network>.<hi>.<lo>`: of the declared edge, else of the caller's deny edge. KeyError: neither leased."""
+        """`127.<network>.<hi>.<lo>`, or `10.78.<hi>.<lo>` for a caller with a network of its own: of the declared edge,
+        else of the caller's deny edge. KeyError: neither leased."""
         edge = self.edges.get((caller, callee)) or self.edges[(caller, DENIED)]
+        if caller in self.own:
+            return f"10.78.{edge.number >> 8}.{edge.number & 0xFF}"
         return f"127.{self.network}.{edge.number >> 8}.{edge.number & 0xFF}"

@@ -24,6 +24,7 @@ from shoal.model.app import (
 from shoal.spec import barriers, references
 from shoal.spec.document import Document, Loc
 from shoal.spec.doors import Ports, health, parse_external, route
+from shoal.spec.networks import networked
 from shoal.spec.problems import SpecError, did_you_mean, quoted
 from shoal.spec.review import Review
 from shoal.spec.schema import AppFile, ServiceFile, is_label
@@ -133,6 +134,7 @@ class _Check:
             restart=Restart(service.restart),
             stop_signal=service.stop_signal,
             names=Names(service.names),
+            **networked(review, loc, service),
         )
 
     def _workload(self, loc: Loc, service: ServiceFile, scope: references.Scope) -> PythonApp | Command | External:

@@ -162,6 +162,30 @@ def _mode(value: object) -> object:
     return value
 
 
+def _network(value: object) -> object:
+    if value not in ("host", "own"):
+        raise wrong("must be host or own")
+    return value
+
+
+def _listen(value: object) -> object:
+    """A port, or one of 127.0.0.1."""
+    host, colon, port = str(value).rpartition(":")
+    if isinstance(value, bool) or (isinstance(value, str) and (host, colon) != ("127.0.0.1", ":")):
+        raise wrong("must be a port, or 127.0.0.1 and a port", "write it like 9080, or 127.0.0.1:9080")
+    if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise wrong("has no port from 1 to 65535", "write it like 9080, or 127.0.0.1:9080")
+    return value
+
+
+_LISTEN: dict[str, Any] = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1, "maximum": 65535},
+        {"type": "string", "pattern": r"^127\.0\.0\.1:[1-9][0-9]{0,4}$"},
+    ]
+}
+
+
 def _files(value: object) -> object:
     names = value if isinstance(value, list) else [value]
     if not all(isinstance(name, str) and name and "\0" not in name for name in names):
@@ -380,6 +404,18 @@ class ServiceFile(_Strict):
         default="SIGTERM",
         description="What asks its processes to end. One that does not is sent SIGKILL 10 s later.",
         examples=["SIGINT"],
+    )
+    network: Annotated[Literal["host", "own"], BeforeValidator(_network)] = Field(
+        default="host",
+        description="`host`: its processes share the machine's network, and each listens on `$PORT`. `own`: each "
+        "replica has a network of its own (Linux, no root needed). It may listen on any port of any address, several "
+        "replicas on the same, and it reaches nothing but the services in `calls`: no other replica, and no internet.",
+    )
+    listen: Annotated[int | str, BeforeValidator(_listen), Field(json_schema_extra=_LISTEN)] | None = Field(
+        default=None,
+        description="With `network: own`, where the program listens, when it is not `port`: a port, or "
+        "`127.0.0.1:<port>` for a program that listens on that address alone.",
+        examples=[9080, "127.0.0.1:9080"],
     )
     names: NamesMode = Field(
         default="auto",

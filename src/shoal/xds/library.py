@@ -23,7 +23,7 @@ class Resource:
     needs: frozenset[Reference] = frozenset()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Library:
     """The newest snapshot. One writer (`publish`); every stream reads."""
 

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from shoal.xds.session import Rejection, Response, Session
 
 log = logging.getLogger(__name__)
 
+NODE, OWN_NODE = "shoal", "shoal-own"
+"""The ids of the two Envoys: on the machine's network, and in the mesh network."""
 STOP_S_MAX = 2.0
 _ADS = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 _ALS = "envoy.service.accesslog.v3.AccessLogService"
@@ -50,6 +53,8 @@ class XdsServer:
         self._socket = socket
         self._outbox = Outbox(inbox)
         self._library = Library()
+        self._own_library = Library()
+        """Of the Envoy in the mesh network."""
         self._streams: set[_Stream] = set()
         self._denials = Denials()
         self._published = asyncio.Event()
@@ -61,9 +66,12 @@ class XdsServer:
 
     def publish(self, snapshot: Snapshot) -> None:
         """Replaces the whole snapshot; only what differs is sent. Never blocks."""
-        changed = self._library.publish(snapshot)
+        changed = {self._library: self._library.publish(snapshot)}
+        if snapshot.own is not None or self._own_library.snapshot is not None:
+            own = replace(snapshot, resources=snapshot.own or {})
+            changed[self._own_library] = self._own_library.publish(own)
         for stream in self._streams:
-            stream.session.changed(changed)
+            stream.session.changed(changed.get(stream.library, {}))
             stream.wake.set()
         self._published.set()
 
@@ -106,7 +114,13 @@ class XdsServer:
 
     async def _talk(self, requests: AsyncIterator[Any], context: Any) -> None:
         """One Envoy's stream, from connect to disconnect."""
-        stream = _Stream(Session(self._library))
+        requests = aiter(requests)
+        first = await anext(requests, None)
+        if first is None:
+            return
+        # Only a stream's first request says whose it is.
+        stream = _Stream(self._own_library if first.node.id == OWN_NODE else self._library)
+        stream.session.receive(wire.request(first), self._clock.now())
         self._streams.add(stream)
         reader = asyncio.create_task(self._read(stream, requests), name="xds-reader")
         try:
@@ -156,6 +170,9 @@ class XdsServer:
         if stream.told == confirmed:
             return
         stream.told = confirmed
+        if snapshot.own is not None and len({other.library for other in self._streams}) < 2:
+            stream.told = None  # the other Envoy is on its way, and may still send to whoever is to be stopped
+            return
         everywhere = [other.confirmed for other in self._streams]
         if all(one is not None and one[0] == snapshot.version for one in everywhere):
             refusals = {refusal for one in everywhere if one is not None for refusal in one[1]}
@@ -192,7 +209,7 @@ class XdsServer:
             now, snapshot = self._clock.now(), self._library.snapshot
             denied = self._denials.fold(name, message.http_logs.log_entry, now)
             if snapshot is not None:
-                listeners = snapshot.resources[LISTENER]
+                listeners = {**snapshot.resources[LISTENER], **(snapshot.own or {}).get(LISTENER, {})}
                 denied += self._denials.fold_tcp(name, message.tcp_logs.log_entry, listeners, now)
             for event in denied:
                 self._outbox.post((event.caller, event.callee), event)
@@ -200,8 +217,9 @@ class XdsServer:
 
 
 class _Stream:
-    def __init__(self, session: Session) -> None:
-        self.session = session
+    def __init__(self, library: Library) -> None:
+        self.library = library
+        self.session = Session(library)
         self.wake = asyncio.Event()
         self.confirmed: tuple[int, tuple[tuple[str, str], ...]] | None = None
         """Version of the snapshot that this Envoy confirmed, and what it refuses of it. None: not in sync."""

@@ -14,13 +14,16 @@ from shoal.engines.local import endings, names, stopping, tags, tails, taken
 from shoal.engines.local.keeper_client import KeeperError
 from shoal.engines.local.keeper_link import KeeperLink, Listing
 from shoal.engines.local.launching import Launcher, Prepared, further_lease
+from shoal.engines.local.networks import detection
+from shoal.engines.local.networks.mesh import MeshNetwork
+from shoal.engines.local.networks.reach import Reach
 from shoal.engines.local.prober import Probed, Prober
 from shoal.engines.local.proxy import NAME as PROXY
 from shoal.engines.local.proxy import ProxyLaunch, ProxyProcess
 from shoal.engines.local.tags import ReplicaTag
 from shoal.errors import EngineError, ShoalError
 from shoal.model import event as ev
-from shoal.model.app import App
+from shoal.model.app import App, Network
 from shoal.model.replica import Exit, TcpAddress
 from shoal.model.status import ExecContext
 from shoal.model.topology import EdgeMap
@@ -65,6 +68,7 @@ class LocalEngine:
         inbox: Inbox,
         clock: Clock,
         proxy_launch: ProxyLaunch,
+        own_proxy_launch: ProxyLaunch | None,
         restart_keeper: Callable[[], Awaitable[None]],
         launcher: Launcher,
     ) -> None:
@@ -85,6 +89,7 @@ class LocalEngine:
             on_up=self._on_up,
         )
         self._proxy = ProxyProcess(self._link, state, inbox=inbox, clock=clock, launch=proxy_launch)
+        self._mesh = MeshNetwork(self._link, state, launch=own_proxy_launch or proxy_launch)
 
     @classmethod
     async def connect(
@@ -94,13 +99,15 @@ class LocalEngine:
         inbox: Inbox,
         clock: Clock,
         proxy_launch: ProxyLaunch,
+        own_proxy_launch: ProxyLaunch | None = None,
         restart_keeper: Callable[[], Awaitable[None]],
         python: Path | None = None,
     ) -> LocalEngine:
         """Attaches to the keeper that answers on `state.keeper_socket`; finds out whether services can have names.
 
-        `proxy_launch` gives Envoy's argv and environment; `restart_keeper` starts a keeper unless one answers;
-        `python`: makes the services' environments. NotRunningError: no keeper.
+        `proxy_launch` gives Envoy's argv and environment, `own_proxy_launch` those of the second one, which is started
+        in the mesh network once a service has a network of its own; `restart_keeper` starts a keeper unless one
+        answers; `python`: makes the services' environments. NotRunningError: no keeper.
         """
         # With `-m` the daemon's own interpreter; a bare name would be looked up in the keeper's PATH.
         launcher = Launcher(state, inbox=inbox, clock=clock, python=python or Path(sys.executable))
@@ -109,12 +116,14 @@ class LocalEngine:
             inbox=inbox,
             clock=clock,
             proxy_launch=proxy_launch,
+            own_proxy_launch=own_proxy_launch,
             restart_keeper=restart_keeper,
             launcher=launcher,
         )
         listing = await engine._link.open()
         engine._take_over(listing)
         engine._proxy.take_over(listing)
+        engine._mesh.take_over(listing)
         launcher.named, launcher.names_reason = await asyncio.to_thread(names.detect)
         if not launcher.named:
             await launcher.warn("app", "services find each other by variables only", launcher.names_reason)
@@ -132,12 +141,14 @@ class LocalEngine:
 
     async def run(self) -> None:
         """Reports what happens, for ever. A keeper that dies is replaced, and what runs is found again."""
+        self._mesh.revive()
         await self._link.run()
 
     async def close(self) -> None:
         """Ends the engine's own tasks; touches no process."""
         await self._prober.close()
         await self._proxy.close()
+        await self._mesh.close()
         starts = [start.work for start in self._starts.values() if start.work is not None]
         for work in starts:
             work.cancel()
@@ -163,6 +174,14 @@ class LocalEngine:
         """One line for each port that the app needs on this machine and others hold. Reads /proc: some 10 ms."""
         own = {process.pid for process in self._processes.values() if process.running}
         return taken.taken_ports(app, own | ({self._proxy.pid} if self._proxy.pid is not None else set()))
+
+    def check_networks(self, app: App) -> list[str]:
+        """One line for each service that is to have a network of its own, where there are none. Tries once: 100 ms."""
+        wanting = [service.name for service in app.services if service.network is Network.OWN]
+        if not wanting:
+            return []
+        possible, why_not = detection.detect()
+        return [] if possible else [f"service {name!r} cannot have 'network: own' here: {why_not}" for name in wanting]
 
     # --- ports.Engine: replicas
 
@@ -248,15 +267,22 @@ class LocalEngine:
         await self._proxy.start()
 
     async def stop_proxy(self) -> None:
+        await self._mesh.stop()
         await self._proxy.stop()
 
     async def observe_proxy(self) -> int | None:
         return self._proxy.pid
 
+    def want_mesh_network(self) -> None:
+        """Services of the app have networks of their own, and Envoy must be there before they start."""
+        self._mesh.want()
+
     # --- a start
 
     async def _start(self, launch: Launch, start: _Start) -> None:
         prepared = await self._launcher.prepare(launch)
+        if launch.revision.service.network is Network.OWN:
+            await self._mesh.ensure()
         start.spawning = True
         try:
             await self._spawn(launch, prepared)
@@ -277,11 +303,18 @@ class LocalEngine:
 
     async def _spawn(self, launch: Launch, prepared: Prepared) -> None:
         try:
-            await self._link.call("spawn", name=launch.replica, **prepared.request)
+            await self._link.call("spawn", name=launch.replica, **self._placed(prepared))
         except KeeperError as error:
             if error.reason != "exists":
                 raise
             # Asked twice: the first keeper died between doing and answering.
+
+    def _placed(self, prepared: Prepared) -> dict[str, object]:
+        """What to ask the keeper for, with the network of now."""
+        if prepared.own_address is None:
+            return prepared.request
+        files: dict[str, object] = prepared.request["namespace"] or {}  # type: ignore[assignment]
+        return {**prepared.request, "namespace": {**files, "network": self._mesh.network_of(prepared.own_address)}}
 
     async def _signal(self, process: _Process, *, force: bool) -> None:
         name, pid, asks = process.tag.replica, process.pid, signal.Signals[process.tag.stop_signal]
@@ -300,6 +333,8 @@ class LocalEngine:
     # --- what the keeper tells
 
     async def _on_event(self, event: dict[str, Any]) -> None:
+        if self._mesh.heard(event):
+            return
         tag = tags.from_json(event.get("tag"))
         match event["event"]:
             case "spawned" if tag is not None:
@@ -364,6 +399,7 @@ class LocalEngine:
             if old.running and replica not in after:
                 await self._exited(old.tag, old.pid, None)
         await self._proxy.reconcile(listing)
+        self._mesh.take_over(listing)
 
     async def _on_up(self) -> None:
         try:
@@ -374,6 +410,7 @@ class LocalEngine:
             await self._launcher.warn("daemon", message, error.way_out)
 
     async def _settle_with_the_new_keeper(self) -> None:
+        self._mesh.revive()
         answer = await self._link.call("hello")
         if self._network is not None:
             wanted = self._network
@@ -393,9 +430,11 @@ class LocalEngine:
                 self._processes[tag.replica] = _Process(
                     tag=tag, pid=row["pid"], running=row["running"], exit_code=row["exit_code"]
                 )
-                if row["running"] and isinstance(tag.address, TcpAddress):
+                if row["running"] and tag.own_address is not None:
+                    self._launcher.addresses.adopt(tag.replica, tag.own_address)
+                elif row["running"] and isinstance(tag.address, TcpAddress):
                     self._launcher.ports.adopt(tag.replica, tag.address.port)
-                for name, address in tag.addresses if row["running"] else ():
+                for name, address in tag.addresses if row["running"] and tag.own_address is None else ():
                     if isinstance(address, TcpAddress):
                         self._launcher.ports.adopt(further_lease(tag.replica, name), address.port)
 
@@ -412,6 +451,7 @@ class LocalEngine:
                 ports=tag.ports,
                 env=self._launcher.variables(tag, process.pid),
                 folder=tag.folder,
+                reach=Reach(holder=self._state.network_socket, pid=process.pid) if tag.own_address else None,
                 eager=tag.eager,
             )
         )

@@ -10,13 +10,14 @@ from pathlib import Path
 from shoal.engines.local import surroundings
 from shoal.engines.local.environments import Environment, Environments
 from shoal.engines.local.hosts import HostsFiles
+from shoal.engines.local.networks.addresses import AddressLeases
 from shoal.engines.local.overlays import Overlays
 from shoal.engines.local.ports import PortLeases
 from shoal.engines.local.surroundings import Place
 from shoal.engines.local.tags import ReplicaTag
 from shoal.engines.local.uv import Progress
 from shoal.errors import EngineError
-from shoal.model.app import App, HealthCheck, Names, Protocol, PythonApp, Service
+from shoal.model.app import App, HealthCheck, Names, Network, Protocol, PythonApp, Service
 from shoal.model.event import ReplicaProgressed, Warned
 from shoal.model.replica import Address, TcpAddress, UnixAddress
 from shoal.model.status import ExecContext
@@ -32,6 +33,8 @@ class Prepared:
 
     request: dict[str, object]
     """The fields of `spawn` beside the name."""
+    own_address: str | None = None
+    """Of a replica with a network of its own: its address there."""
 
 
 class Launcher:
@@ -41,6 +44,7 @@ class Launcher:
         self.named = False
         self.names_reason = ""
         self.ports = PortLeases(str(state.root))
+        self.addresses = AddressLeases()
         self._state = state
         self._inbox = inbox
         self._clock = clock
@@ -62,7 +66,9 @@ class Launcher:
 
         found = await self._environments.prepare(Path(service.folder), app_folder, progress, dev=app.dev)
         environment, overlay = await self._for_workload(service, found, progress)
-        address, ports = self._address(launch.replica, app, service), self._further(launch.replica, app, service)
+        own = self.addresses.lease(launch.replica) if service.network is Network.OWN else None
+        address = self._address(launch.replica, app, service, own)
+        ports = self._further(launch.replica, app, service, own)
         place = Place(
             replica=launch.replica,
             data_dir=self._data_folder(service),
@@ -87,11 +93,14 @@ class Launcher:
             protocol=service.protocol,
             ports=ports,
             folder=service.folder,
+            own_address=own,
+            stop_signal=service.stop_signal,
         )
         env = surroundings.environment(self._base, app, service, edges, place)
         if isinstance(service.health, HealthCheck) and service.health.command:
             self._variables[launch.replica] = env
         return Prepared(
+            own_address=own,
             request={
                 "argv": surroundings.argv(app, service, edges, place),
                 "env": env,
@@ -99,7 +108,7 @@ class Launcher:
                 "log": str(self.log_of(service.name, launch.replica)),
                 "tag": tag.to_json(),
                 "namespace": namespace,
-            }
+            },
         )
 
     def exec_context(self, app: App, edges: EdgeMap, service: Service) -> ExecContext:
@@ -135,6 +144,7 @@ class Launcher:
         self._variables.pop(replica, None)
         self.ports.release(replica)
         self.ports.release_further(replica)
+        self.addresses.release(replica)
         try:
             self._state.replica_socket(replica).unlink(missing_ok=True)
             if service is not None:
@@ -165,7 +175,8 @@ class Launcher:
         # A command may be in any language: Shoal's own Python is nothing to it.
         return (environment if environment.folder is not None else None), None
 
-    def _address(self, replica: str, app: App, service: Service) -> Address | None:
+    def _address(self, replica: str, app: App, service: Service, own: str | None) -> Address | None:
+        """`own`: where a replica with a network of its own is in it."""
         if isinstance(service.workload, PythonApp):
             path = self._state.replica_socket(replica)
             try:
@@ -177,9 +188,15 @@ class Launcher:
             return UnixAddress(path=str(path))
         if service.port is None:
             return None
+        if own is not None:
+            return TcpAddress(host=LOOPBACK if service.loopback else own, port=service.listen or service.port)
         return TcpAddress(host=LOOPBACK, port=self.ports.lease(replica, avoid=_claimed(app)))
 
-    def _further(self, replica: str, app: App, service: Service) -> tuple[tuple[str, Protocol, TcpAddress], ...]:
+    def _further(
+        self, replica: str, app: App, service: Service, own: str | None
+    ) -> tuple[tuple[str, Protocol, TcpAddress], ...]:
+        if own is not None:
+            return tuple((port.name, port.protocol, TcpAddress(host=own, port=port.number)) for port in service.ports)
         claimed = _claimed(app)
         leases = [(port, self.ports.lease(further_lease(replica, port.name), avoid=claimed)) for port in service.ports]
         return tuple((port.name, port.protocol, TcpAddress(host=LOOPBACK, port=leased)) for port, leased in leases)

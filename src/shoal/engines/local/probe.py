@@ -10,9 +10,11 @@ import signal
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import assert_never
 
 from shoal.engines.local import ownership
+from shoal.engines.local.networks.reach import Reach
 from shoal.model.app import Protocol
 from shoal.model.replica import Address, TcpAddress, UnixAddress
 from shoal.planner.environment import LOOPBACK
@@ -52,6 +54,8 @@ class Target:
     """gRPC: its health service must say so."""
     host: str = "localhost"
     """Some frameworks refuse hosts that they do not know; all know localhost."""
+    reach: Reach | None = None
+    """How to get into its own network, where it has one."""
     quiet: bool = False
     """TCP: look whether it listens, without connecting. MySQL shuts out a host that connects a hundred times and says
     nothing, and others fill their logs."""
@@ -92,7 +96,11 @@ async def _probe(target: Target, timeout_s: float) -> Result:
         case Protocol.GRPC:
             from shoal.engines.local import probe_grpc  # an import of 0.1 s that most apps never need
 
-            detail = await probe_grpc.why_not_ready(target.address, strict=target.strict, timeout_s=timeout_s)
+            address = target.address
+            async with contextlib.AsyncExitStack() as stack:
+                if target.reach is not None and isinstance(address, TcpAddress):
+                    address = await stack.enter_async_context(target.reach.bridged(address, limit=_HEAD_MAX))
+                detail = await probe_grpc.why_not_ready(address, strict=target.strict, timeout_s=timeout_s)
             return Result(False, detail) if detail else READY
         case Protocol.TCP:
             return await _accepts(target)
@@ -103,11 +111,11 @@ async def _probe(target: Target, timeout_s: float) -> Result:
 async def _accepts(target: Target) -> Result:
     address = target.address
     if target.quiet and isinstance(address, TcpAddress):
-        known = await asyncio.to_thread(ownership.listeners)
+        known = await asyncio.to_thread(ownership.listeners, _proc(target))
         if known:  # nothing: there is no /proc to look into
             listens = any(listener.port == address.port for listener in known)
             return READY if listens else Result(False, "does not listen any more")
-    _, writer = await _connect(address)
+    _, writer = await _connect(target)
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
@@ -154,6 +162,8 @@ async def look_closer(target: Target, result: Result) -> Result:
     """
     session = target.session
     match target.address:
+        case TcpAddress() if target.reach is not None:
+            return await asyncio.to_thread(_explain_own, target.address, target.reach.pid, result)
         case TcpAddress(port=port) if session is not None:
             return await asyncio.to_thread(_check_port, port, session, result)
         case UnixAddress() if session is not None and result == NOT_YET:
@@ -179,7 +189,7 @@ def judge(head: bytes, health: str | None) -> Result:
 
 
 async def _ask(target: Target) -> bytes:
-    reader, writer = await _connect(target.address)
+    reader, writer = await _connect(target)
     try:
         path = target.health or "/"
         writer.write(
@@ -198,7 +208,15 @@ async def _ask(target: Target) -> bytes:
             await writer.wait_closed()
 
 
-async def _connect(address: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+def _proc(target: Target) -> Path:
+    """Whose `net` tells of the network that it is in."""
+    return Path("/proc") if target.reach is None else Path(f"/proc/{target.reach.pid}")
+
+
+async def _connect(target: Target) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    address = target.address
+    if target.reach is not None and isinstance(address, TcpAddress):
+        return await target.reach.connect(address, limit=_HEAD_MAX)
     if isinstance(address, UnixAddress):
         return await asyncio.open_unix_connection(address.path, limit=_HEAD_MAX)
     return await asyncio.open_connection(address.host, address.port, limit=_HEAD_MAX)
@@ -217,6 +235,20 @@ def _check_port(port: int, session: int, result: Result) -> Result:
     if owner is None or (owner.pid is not None and ownership.belongs_to(owner.pid, (session,))):
         return result  # nobody to blame: the probe itself says what is wrong
     return Result(False, f"port {port} is answered by {owner}, not by this replica")
+
+
+def _explain_own(address: TcpAddress, pid: int, result: Result) -> Result:
+    """In a network of its own nobody else can be in its place."""
+    own = ownership.listeners(Path(f"/proc/{pid}"))
+    if result.ready or not own:
+        return result
+    there = [listener for listener in own if listener.port == address.port]
+    if there and all(listener.host == LOOPBACK for listener in there) and address.host != LOOPBACK:
+        return Result(False, f"listens on {there[0]} only; say listen: {there[0]}")
+    if there:
+        return result
+    port = next((listener.port for listener in own), 0)
+    return Result(False, f"listens on {_named(own)}, not on port {address.port}; say listen: {port}")
 
 
 def _explain_silence(session: int, result: Result) -> Result:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from shoal.engines.local.networks.reach import Reach
 from shoal.engines.local.probe import READY, Ask, Result, Target, look_closer, probe, run_command
 from shoal.model.app import HealthCheck, Protocol
 from shoal.model.event import Event, ProbeFailed, ProbeSucceeded
@@ -49,6 +50,8 @@ class Probed:
     env: Mapping[str, str] = field(default_factory=dict)
     """Its variables, for a health command."""
     folder: str = "/"
+    reach: Reach | None = None
+    """How to get into its own network, where it has one."""
 
 
 class Prober:
@@ -136,7 +139,7 @@ def _targets(probed: Probed, check: HealthCheck) -> tuple[Target | None, dict[st
     if probed.address is not None:
         ports[""] = (probed.protocol, probed.address)
     targets = {
-        name: Target(address=address, health=None, session=probed.pid, protocol=protocol)
+        name: Target(address=address, health=None, session=probed.pid, protocol=protocol, reach=probed.reach)
         for name, (protocol, address) in ports.items()
     }
     if check.command:

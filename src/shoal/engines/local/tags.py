@@ -32,6 +32,9 @@ class ReplicaTag:
     """Somebody waits for it: it is asked again and again while it boots."""
     stop_signal: str = "SIGTERM"
 
+    own_address: str | None = None
+    """In its own network, where it has one."""
+
     @property
     def addresses(self) -> tuple[tuple[str, Address], ...]:
         """Of its further ports, by their names."""

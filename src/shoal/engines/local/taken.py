@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from shoal.engines.local import ownership
 from shoal.engines.local.ownership import Listener, Owner
-from shoal.model.app import App
+from shoal.model.app import App, Network
 from shoal.planner.environment import LOOPBACK
 
 
@@ -29,10 +29,13 @@ def taken_ports(app: App, own: Collection[int]) -> list[str]:
 
 
 def _wanted(app: App) -> list[tuple[str, str, int, bool]]:
+    # What has a network of its own takes no port of the machine, but where somebody on the machine's network calls it.
+    called = {callee for caller in app.services if caller.network is Network.HOST for callee in caller.calls}
     wanted = [
         (f"service {service.name!r}", f"'port' of {service.name!r}", port.number, port.publish)
         for service in app.services
         for port in service.every_port
+        if port.publish or service.network is Network.HOST or service.name in called
     ]
     if app.gateway is not None:
         wanted.append(("the gateway", "'port' of the gateway", app.gateway.port, True))

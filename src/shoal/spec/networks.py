@@ -1,0 +1,33 @@
+"""`network` and `listen`: where a service's processes run, and where they listen there."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from shoal.model.app import Network
+from shoal.spec.document import Loc
+from shoal.spec.review import Review
+from shoal.spec.schema import ServiceFile
+
+
+class Networked(TypedDict):
+    """The fields of a `Service` that come of it."""
+
+    network: Network
+    listen: int | None
+    loopback: bool
+
+
+def networked(review: Review, loc: Loc, service: ServiceFile) -> Networked:
+    network = Network(service.network)
+    if network is Network.OWN and service.external is not None:
+        review.at_key((*loc, "network"), "Shoal does not run what is 'external'", "remove it")
+        network = Network.HOST
+    if service.listen is not None:
+        if network is Network.HOST and review.sound(*loc, "network"):
+            review.at_key((*loc, "listen"), "needs a network of its own", "add 'network: own', or listen on $PORT")
+        elif service.run is not None:
+            review.at_key((*loc, "listen"), "a 'run' service is served where Shoal says", "remove it")
+    written = str(service.listen or "")
+    host, _, port = written.rpartition(":")
+    return Networked(network=network, listen=int(port) if port else None, loopback=host != "")

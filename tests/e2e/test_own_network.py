@@ -1,0 +1,247 @@
+"""`network: own` as a user without rights: hard-coded ports side by side, with replicas, and no way round the mesh."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shoal.engines.local.networks import detection
+from tests.support.plane import Plane, plane
+from tests.support.port import free_port
+from tests.support.prober import Kind, prober
+from tests.support.processes import alive
+from tests.support.user import UnavailableError, nobody
+
+POSSIBLE, WHY_NOT = detection.detect()
+pytestmark = [pytest.mark.integration, pytest.mark.skipif(not POSSIBLE, reason=WHY_NOT)]
+
+SERVER = '''
+"""server.py NAME HOST PORT: says its name; `/call/<host:port>/<path>` calls that and says both; takes any POST."""
+import http.server, sys, urllib.error, urllib.request
+
+name, host, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        status, text = 200, name
+        if self.path.startswith("/call/"):
+            try:
+                with urllib.request.urlopen("http://" + self.path[6:], timeout=5) as answer:
+                    text = f"{name} > {answer.read().decode()}"
+            except urllib.error.HTTPError as error:
+                status, text = error.code, error.read().decode()
+            except OSError as error:
+                status, text = 502, str(error)
+        self.answer(status, text)
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        self.answer(200, name)
+
+    def answer(self, status, text):
+        self.send_response(status)
+        self.send_header("content-length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_):
+        pass
+
+http.server.ThreadingHTTPServer((host, port), Handler).serve_forever()
+'''
+REDIS = '''
+"""Says what it is told back, a line at a time, on the port that is Redis's."""
+import socketserver
+
+class Handler(socketserver.StreamRequestHandler):
+    def handle(self):
+        for line in self.rfile:
+            self.wfile.write(b"+" + line)
+
+socketserver.ThreadingTCPServer(("0.0.0.0", 6379), Handler).serve_forever()
+'''
+TELL_REDIS = """
+import socket
+with socket.create_connection(("redis", 6379), timeout=5) as connection:
+    connection.sendall(b"PING\\r\\n")
+    print(connection.makefile().readline().strip())
+"""
+
+
+class App:
+    """An app of which four services hard-code 0.0.0.0:9080 or 127.0.0.1:9080."""
+
+    def __init__(self, shoal: Plane, port: int, hosts_port: int) -> None:
+        self.shoal, self.port, self.hosts_port = shoal, port, hosts_port
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def ask(self, path: str, *, port: int | None = None) -> tuple[int, str, str]:
+        """Status, body and the replica that answered."""
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=20)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode(), answer.headers.get("x-shoal-replica", "")
+        finally:
+            connection.close()
+
+    def system_pid(self, name: str) -> int:
+        """Of a process of the keeper that is no replica."""
+        record = json.loads((self.shoal.root / "processes" / f"{name}.json").read_text())
+        return int(record["pid"])
+
+
+@pytest.fixture(scope="module")
+def app() -> Iterator[App]:
+    with tempfile.TemporaryDirectory(prefix="shoal-test-", dir="/tmp") as name:
+        folder = Path(name)
+        command: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            try:
+                somebody = nobody(folder)
+            except UnavailableError as error:
+                pytest.skip(str(error))
+            command = {
+                "command": [*somebody.python, "-m", "shoal"],
+                "environment": somebody.environment,
+                "owner": somebody.uid,
+            }
+        port, hosts_port = free_port(), free_port()
+        text = f"""
+services:
+  product: {{command: [python3, server.py, product, 0.0.0.0, "9080"], network: own, port: 9080, replicas: 2,
+    calls: [reviews, ratings, details, host, redis]}}
+  reviews: {{command: [python3, server.py, reviews, 0.0.0.0, "9080"], network: own, port: 9080, replicas: 2,
+    calls: [product]}}
+  ratings: {{command: [python3, server.py, ratings, 127.0.0.1, "9080"], network: own, port: 9080,
+    listen: "127.0.0.1:9080", calls: [product]}}
+  details: {{command: [python3, server.py, details, 0.0.0.0, "9080"], network: own, port: 80, listen: 9080,
+    publish: false, calls: [product]}}
+  redis: {{command: [python3, redis.py], network: own, port: 6379, protocol: tcp, publish: false}}
+  host: {{command: "python3 server.py host 127.0.0.1 $PORT", port: {hosts_port}, calls: [product, reviews]}}
+gateway: {{port: {port}, routes: {{/: product, /ratings: ratings}}}}
+"""
+        files = {"shoal.yaml": text, "server.py": SERVER, "redis.py": REDIS, "tell.py": TELL_REDIS}
+        with plane(folder / "app", files=files, **command) as shoal:
+            shoal.up()
+            yield App(shoal, port, hosts_port)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/", "product"),
+        ("/call/reviews:9080/", "product > reviews"),
+        ("/call/reviews:9080/call/product:9080/", "product > reviews > product"),
+        ("/call/ratings:9080/call/product:9080/", "product > ratings > product"),
+        ("/call/details/call/product:9080/", "product > details > product"),
+    ],
+)
+def test_services_on_the_same_port_call_each_other_by_name(app: App, path: str, body: str) -> None:
+    status, text, replica = app.ask(path)
+    assert (status, text) == (200, body)
+    assert replica.startswith("product-r")
+
+
+def test_services_on_the_machines_network_call_and_are_called(app: App) -> None:
+    path = f"/call/host:{app.hosts_port}/call/reviews:9080/"
+    assert app.ask(path)[:2] == (200, "product > host > reviews")
+    status, text, replica = app.ask("/call/product:9080/", port=app.hosts_port)
+    assert (status, text, replica) == (200, "host > product", "host-r1")
+
+
+def test_every_replica_of_a_service_gets_its_share(app: App) -> None:
+    assert {app.ask("/")[2] for _ in range(60)} == {one["id"] for one in app.shoal.replicas("product")}
+    assert app.ask("/ratings")[1:] == ("ratings", app.shoal.replicas("ratings")[0]["id"])
+
+
+def test_a_call_that_is_not_declared_is_denied_with_the_line_to_add(app: App) -> None:
+    status, text, _ = app.ask("/call/reviews:9080/call/ratings:9080/")
+    assert status == 403
+    assert "services.reviews.calls: [product, ratings]" in text
+
+
+def test_one_replica_does_not_reach_another_round_the_mesh(app: App) -> None:
+    addresses = [replica["address"] for replica in app.shoal.replicas("reviews")]
+    assert len(addresses) == 2
+    for address in addresses:
+        assert address.startswith("10.77.")
+        status, text, _ = app.ask(f"/call/{address}/")
+        assert (status, text) == (502, "<urlopen error [Errno 113] No route to host>")
+
+
+def test_a_tcp_service_is_reached_by_its_name_on_its_port(app: App) -> None:
+    pid = app.shoal.pids()[app.shoal.replicas("product")[0]["id"]]
+    # As root: into the namespaces of a replica, which its own user may not enter either.
+    command = ["nsenter", "-t", str(pid), "-n", "-m", "python3", str(app.shoal.folder / "tell.py")]
+    if os.geteuid() != 0:
+        pytest.skip("takes root to enter a replica's network")
+    told = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert (told.stdout, told.stderr) == ("+PING\n", "")
+
+
+def test_a_killed_replica_loses_no_get(app: App) -> None:
+    with prober(app.url, get="/call/reviews:9080/", post="/") as probe:
+        for service in ("reviews", "product"):
+            victim = app.shoal.replicas(service)[0]["id"]
+            seen = app.shoal.status()["sequence"]
+            os.kill(app.shoal.pids()[victim], signal.SIGKILL)
+            app.shoal.wait_for_event("ReplicaExited", victim, after=seen)
+            app.shoal.wait_for_status(lambda status: status["health"] == "ready", "all ready again")
+    probe.assert_nothing_lost(kinds=[Kind.GET, Kind.KEYED])
+
+
+def test_a_rolling_restart_loses_nothing(app: App) -> None:
+    with prober(app.url, get="/call/reviews:9080/", post="/") as probe:
+        for service in ("reviews", "product"):
+            app.shoal.shoal("restart", service)
+            app.shoal.wait_for_status(lambda status: status["health"] == "ready", "all ready again")
+    probe.assert_nothing_lost()
+
+
+@pytest.mark.parametrize("parts", [("daemon",), ("keeper",), ("keeper", "daemon")])
+def test_the_death_of_keeper_and_daemon_disturbs_nothing(app: App, parts: tuple[str, ...]) -> None:
+    pids = app.shoal.pids()
+    mesh = {name: app.system_pid(name) for name in ("network", "envoy-own")}
+    old = {"daemon": app.shoal.status()["daemon_pid"], "keeper": app.shoal.keeper_pid()}
+    with prober(app.url, get="/call/reviews:9080/", post="/") as probe:
+        for part in parts:
+            os.kill(old[part], signal.SIGKILL)
+        if "keeper" in parts and "daemon" in parts:
+            app.shoal.up()
+        app.shoal.wait_for_status(
+            lambda status: "daemon" not in parts or status["daemon_pid"] != old["daemon"], "a new daemon"
+        )
+        app.shoal.wait_for_status(lambda status: status["health"] == "ready", "ready")
+    probe.assert_nothing_lost()
+    assert app.shoal.pids() == pids
+    assert {name: app.system_pid(name) for name in mesh} == mesh
+
+
+@pytest.mark.parametrize("part", ["network", "envoy-own"])
+def test_what_holds_the_network_comes_back(app: App, part: str) -> None:
+    pids, old = app.shoal.pids(), app.system_pid(part)
+    os.kill(old, signal.SIGKILL)
+    app.shoal.eventually(lambda: not alive(old) and app.system_pid(part) != old, f"a new {part}")
+    app.shoal.eventually(lambda: app.ask("/call/reviews:9080/")[0] == 200, "answers again")
+    assert app.shoal.pids() == pids
+    # A replica that starts now has its place in the same network.
+    seen = app.shoal.status()["sequence"]
+    os.kill(pids[app.shoal.replicas("details")[0]["id"]], signal.SIGKILL)
+    app.shoal.wait_for_event("ReplicaExited", app.shoal.replicas("details")[0]["id"], after=seen)
+    app.shoal.wait_for_status(lambda status: status["health"] == "ready", "all ready again")
+    app.shoal.eventually(lambda: app.ask("/call/details/")[:2] == (200, "product > details"), "details answers")
