@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "restart": ("shoal.cli.restart", "Replace a service's replicas, one by one."),
     "call": ("shoal.cli.call", "Send a request to a service, through the mesh."),
     "exec": ("shoal.cli.execute", "Run a command as if it were part of a service."),
+    "init": ("shoal.cli.init", "Make a new app from a template."),
     "dev": ("shoal.cli.dev", "Run the app from the working tree; a saved file reloads its service."),
     "check": ("shoal.cli.check", "Check the app file."),
     "import": ("shoal.cli.import_", "Write an app file from a compose file or a Procfile."),
