@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,11 @@ import pytest
 from tests.support.plane import Plane, plane
 from tests.support.port import free_port
 from tests.support.prober import Kind, prober
-from tests.support.talk import Lines, Steady, WebSocket, get_json
+from tests.support.talk import Address, Lines, Steady, WebSocket, get_json
 
 pytestmark = pytest.mark.integration
 
+HOST = "127.0.0.1"
 SPEAKS = Path(__file__).parents[1] / "support" / "speaks.py"
 TALK = """
 import sys
@@ -56,6 +58,12 @@ class Everything:
         os.kill(self.shoal.pids()[replica], signal.SIGKILL)
         self.shoal.wait_for_event("ReplicaExited", replica, after=seen)
         self.ready(replica.rpartition("-")[0])
+
+    def edge(self, name: str) -> Address:
+        """The address of the edge by which `client` reaches it; `web:grpc` is a port of `web`."""
+        told = json.loads(self.shoal.shoal("explain", "client", "--json").stdout)
+        host, _, port = told["reaches"][name].rpartition(":")
+        return host, int(port)
 
     def inside(self, script: str) -> str:
         """What a script prints that runs as part of `client`."""
@@ -105,9 +113,9 @@ gateway:
         yield Everything(shoal, web, web_grpc, echo, lines, other, gateway)
 
 
-def unary(port: int, request: bytes, **options: Any) -> str:
+def unary(where: Address, request: bytes, **options: Any) -> str:
     """Over a new connection; gives the replica."""
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+    with grpc.insecure_channel(f"{where[0]}:{where[1]}") as channel:
         answer: bytes = channel.unary_unary("/demo.Echo/Unary")(request, timeout=10, **options)
     who, _, said = answer.decode().partition(":")
     assert said == request.decode()
@@ -115,8 +123,8 @@ def unary(port: int, request: bytes, **options: Any) -> str:
 
 
 def test_http_loses_no_get_when_a_replica_is_killed(everything: Everything) -> None:
-    for port in (everything.web, everything.gateway):
-        with prober(f"http://127.0.0.1:{port}", kinds=[Kind.GET, Kind.KEYED]) as probe:
+    for host, port in ((HOST, everything.web), (HOST, everything.gateway), everything.edge("web")):
+        with prober(f"http://{host}:{port}", kinds=[Kind.GET, Kind.KEYED]) as probe:
             everything.kill("web-r1")
         probe.assert_nothing_lost()
 
@@ -126,18 +134,16 @@ def test_the_gateway_strips(everything: Everything) -> None:
     assert (said["path"], said["headers"]["x-forwarded-prefix"]) == ("/users?a=b", "/api")
 
 
-@pytest.mark.parametrize("where", ["web_grpc", "echo", "gateway", "web"])
-def test_grpc_is_spread_and_a_killed_replica_costs_a_repeatable_call_nothing(
-    everything: Everything, where: str
-) -> None:
-    """`web` speaks HTTP alone on its main port: gRPC there ends at a server that does not know it."""
-    if where == "web":
-        with pytest.raises(grpc.RpcError):
-            unary(everything.web, b"x")
-        return
-    port, victim = getattr(everything, where), "echo-r2" if where == "echo" else "web-r2"
-    with Steady(lambda: unary(port, b"hi", metadata=(("idempotency-key", "k"),))) as calls:
-        everything.kill(victim)
+@pytest.mark.parametrize("door", ["published", "without health service", "gateway", "edge"])
+def test_grpc_is_spread_and_a_killed_replica_costs_a_repeatable_call_nothing(everything: Everything, door: str) -> None:
+    where = {
+        "published": (HOST, everything.web_grpc),
+        "without health service": (HOST, everything.echo),
+        "gateway": (HOST, everything.gateway),
+        "edge": everything.edge("web:grpc"),
+    }[door]
+    with Steady(lambda: unary(where, b"hi", metadata=(("idempotency-key", "k"),))) as calls:
+        everything.kill("echo-r2" if door == "without health service" else "web-r2")
     assert not calls.lost, calls.summary()
     assert len(calls.answered) == 2, calls.summary()
 
@@ -156,7 +162,8 @@ def test_a_grpc_stream_goes_on_with_its_own_replica(everything: Everything) -> N
 
 
 def test_a_killed_replica_cuts_its_own_websockets_and_no_others(everything: Everything) -> None:
-    sockets = [WebSocket(("127.0.0.1", port)) for port in (everything.web, everything.gateway) * 4]
+    doors = ((HOST, everything.web), (HOST, everything.gateway), everything.edge("web"))
+    sockets = [WebSocket(door) for door in doors * 4]
     try:
         owners = [ws.say("who").partition(":")[0] for ws in sockets]
         assert set(owners) == {"web-r1", "web-r2"}
@@ -175,8 +182,6 @@ def test_a_killed_replica_cuts_its_own_websockets_and_no_others(everything: Ever
 
 
 def test_events_arrive_as_they_are_sent(everything: Everything) -> None:
-    import urllib.request
-
     url = f"http://127.0.0.1:{everything.gateway}/events?n=5&every=0.1"
     request = urllib.request.Request(url, headers={"accept": "text/event-stream"})
     with urllib.request.urlopen(request, timeout=10) as answer:
@@ -184,9 +189,12 @@ def test_events_arrive_as_they_are_sent(everything: Everything) -> None:
         assert [line.decode().strip() for line in answer if line.strip()] == [f"data: {n}" for n in range(5)]
 
 
-def test_tcp_is_spread_and_a_killed_replica_is_passed_over(everything: Everything) -> None:
+@pytest.mark.parametrize("door", ["published", "edge"])
+def test_tcp_is_spread_and_a_killed_replica_is_passed_over(everything: Everything, door: str) -> None:
+    where = (HOST, everything.lines) if door == "published" else everything.edge("lines")
+
     def ask() -> str:
-        with Lines(("127.0.0.1", everything.lines)) as lines:
+        with Lines(where) as lines:
             assert lines.say("PING") == "+PONG"
             assert lines.say("SET a 1") == "+OK"
             assert lines.say("GET a") == "+1"
@@ -197,6 +205,18 @@ def test_tcp_is_spread_and_a_killed_replica_is_passed_over(everything: Everythin
     # Bytes cannot be sent again: a connection to the killed replica itself is lost.
     assert len(calls.lost) <= calls.workers, calls.summary()
     assert len(calls.answered) == 2, calls.summary()
+
+
+def test_a_killed_daemon_finds_every_port_and_every_check_again(everything: Everything) -> None:
+    shoal, pids = everything.shoal, everything.shoal.pids()
+    daemon = shoal.status()["daemon_pid"]
+    os.kill(daemon, signal.SIGKILL)
+    shoal.wait_for_status(lambda status: status["daemon_pid"] != daemon, "a new daemon")
+    shoal.wait_for_status(lambda status: status["health"] == "ready", "ready")
+    assert shoal.pids() == pids
+    everything.kill("lines-r2")  # its health command has its variables; its neighbour's ports are not given away
+    everything.kill("web-r1")
+    assert unary((HOST, everything.web_grpc), b"hi").startswith("web-")
 
 
 def test_every_protocol_is_called_by_its_name(everything: Everything) -> None:

@@ -211,6 +211,19 @@ def test_grpc_goes_through_every_door_and_keeps_its_own_deadline() -> None:
     asyncio.run(main())
 
 
+def test_a_further_port_without_a_replica_is_told_of_by_its_service() -> None:
+    async def main() -> None:
+        async with mesh() as made:
+            await apply(made)
+            with pytest.raises(grpc.RpcError) as caught:
+                await asyncio.to_thread(who_answers, made.published("web", 1), 1)
+            assert caught.value.details() == "web has no ready replica; see why: shoal explain web"
+            said = json.loads(await curl(url(made.published("web"))))
+            assert said["detail"] == "web has no ready replica"
+
+    asyncio.run(main())
+
+
 def who_answers(where: tuple[str, int], times: int) -> set[str]:
     with grpc.insecure_channel(f"{where[0]}:{where[1]}") as channel:
         return {unary(channel, "Unary", b"").decode().partition(":")[0] for _ in range(times)}
