@@ -59,7 +59,7 @@ dockerfiles = st.lists(
     max_size=12,
 ).map(lambda lines: "\n".join(["FROM python AS a", *lines]))
 quick = settings(
-    deadline=None, max_examples=120, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 

@@ -12,7 +12,8 @@ from shoal.spec.check import label_from, name_flaw
 from shoal.spec.importing import commands, leftovers, notation
 from shoal.spec.importing.composefile import ComposeFile, depends_on
 from shoal.spec.importing.drafting import Drafting
-from shoal.spec.importing.facts import Kind, gather
+from shoal.spec.importing.facts import Kind
+from shoal.spec.importing.gathering import gather
 from shoal.spec.importing.known import Role
 from shoal.spec.importing.parts import Part, title_of
 from shoal.spec.importing.peers import Names
@@ -205,7 +206,7 @@ def _row(part: Part, kept: Collection[str]) -> Row:
         what = f"run {keys['run']}"
     else:
         what = next((key for key in ("command", "image", "external", "static") if key in keys), "command")
-    words = [what if keys.get("port") or what != "command" else "worker"]
+    words = [what if keys.get("port") or what != "command" else "runs once" if part.once else "worker"]
     if keys.get("port"):
         words.append(f"port {keys['port']}")
     if keys.get("replicas", 1) != 1:

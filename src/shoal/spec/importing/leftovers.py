@@ -14,6 +14,7 @@ from shoal.spec.importing.parts import Part
 from shoal.spec.importing.report import Lost
 
 PRIVILEGED = 1024
+WHY_NOT = {False: "a service has one port", True: "these are more ports than a service should have"}
 OVERRIDES = (
     "compose.override.yaml",
     "compose.override.yml",
@@ -104,7 +105,7 @@ def _ports(part: Part, lost: list[Lost]) -> None:
         lost.append(Lost(where=where, what=", ".join(map(str, low)), why="only root may take a port below 1024"))
     if rest:
         what = ", ".join(map(str, rest))
-        lost.append(Lost(where=where, what=what, why="a service has one port", way_out="a service of its own for each"))
+        lost.append(Lost(where=where, what=what, why=WHY_NOT[accepts("ports", {"x": 1})]))
 
 
 def _volumes(part: Part, lost: list[Lost], unneeded: list[str]) -> None:
