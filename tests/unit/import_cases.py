@@ -40,8 +40,10 @@ def table() -> str:
         for row in result.rows:
             word = row.becomes if row.becomes in ("left out", "runs once") else re.split(r"[ ,]", row.becomes)[0]
             kinds[word] = kinds.get(word, 0) + 1
-        become = ", ".join(f"{number} `{word}`" if word in ("run", "command", "external", "static", "image") else f"{number} {word}"
-                           for word, number in kinds.items())  # fmt: skip
+        keys = ("run", "command", "external", "static", "image")
+        become = ", ".join(
+            f"{number} `{word}`" if word in keys else f"{number} {word}" for word, number in kinds.items()
+        )
         gone = dict.fromkeys(_key(item.where, [row.service for row in result.rows]) for item in result.lost)
         lost = ", ".join(f"`{key}`" for key in gone)
         rows.append(f"| {case.name[3:].replace('-', ' ')} | {len(result.rows)} | {become} | {lost or 'nothing'} |\n")
