@@ -25,7 +25,7 @@ def run(quick: bool) -> Result:
             what=f"edges: {what}, {edges:,} edges among {services} services",
             unit=unit,
             ours=Spread.of([found[index] for found in with_edges]),
-            peers={"without edges": Spread.of([found[index] for found in without])},
+            beside={"without edges": Spread.of([found[index] for found in without])},
         )
         for index, (what, unit) in enumerate((("anonymous memory of Envoy", "MB"), ("Envoy's start to serving", "s")))
     ]

@@ -45,7 +45,7 @@ def run(quick: bool) -> Result:
             _measure(found, "pss_mb", "memory (PSS)", "MB", MEMORY_MB),
             _measure(found, "cpu_percent", "CPU", "% of one", CPU_PERCENT),
         ],
-        notes=["the columns of others are parts of ours, and the replicas, which do not count"],
+        notes=["the replicas do not count"],
     )
 
 
@@ -56,7 +56,7 @@ def _measure(found: Mapping[str, Mapping[str, float]], key: str, what: str, unit
         what=f"idle: {what} of daemon, keeper and Envoy, hello app",
         unit=unit,
         ours=Spread.of([total]),
-        peers=one,
+        beside=one,
         target=f"under {limit:g}",
         met=total < limit,
     )

@@ -33,6 +33,8 @@ class Measure:
     ours: Spread
     peers: Mapping[str, Spread | str] = field(default_factory=dict)
     """Name -> what it measured, or why it could not."""
+    beside: Mapping[str, Spread] = field(default_factory=dict)
+    """More of our own numbers, for comparison: parts of the sum, a smaller app."""
     target: str = ""
     """In words; empty: there is none."""
     met: bool | None = None
@@ -74,6 +76,7 @@ def _plain_measure(measure: Measure) -> dict[str, object]:
         "unit": measure.unit,
         "ours": _plain_spread(measure.ours),
         "peers": peers,
+        "beside": {name: _plain_spread(spread) for name, spread in measure.beside.items()},
         "target": measure.target or None,
         "met": measure.met,
     }
@@ -97,7 +100,8 @@ def table(results: Iterable[Result]) -> str:
 
 
 def _row(measure: Measure) -> str:
-    others = "; ".join(_peer(measure, name) for name in measure.peers)
+    beside = (f"(Shoal: {name} {_show(spread)})" for name, spread in measure.beside.items())
+    others = "; ".join([*(_peer(measure, name) for name in measure.peers), *beside])
     met = {True: "yes", False: "**no**", None: ""}[measure.met]
     return f"| {measure.what} | {_show(measure.ours)} {measure.unit} | {others} | {measure.target} | {met} |"
 

@@ -113,11 +113,13 @@ def _theirs(
 def _measure(what: str, found: dict[str, list[Load]], target: str, peer: str) -> Measure:
     costs = {name: Spread.of([load.cpu_us for load in loads]) for name, loads in found.items()}
     ours = costs.pop("Shoal")
+    beside = {name: costs.pop(name) for name in list(costs) if name.startswith("Shoal ")}
     return Measure(
         what=f"stack: CPU of proxy and {what} server a request",
         unit="µs",
         ours=ours,
         peers=costs,
+        beside={name.removeprefix("Shoal "): spread for name, spread in beside.items()},
         target=target,
         met=ours.median <= costs[peer].median,
     )

@@ -46,6 +46,11 @@ def test_the_table_keeps_the_rows_in_which_a_peer_is_ahead() -> None:
     assert "| hop | 20 [10-30] µs | nginx 10 (2.00x); Traefik: not available here | at most 1.1 x | **no** |" in text
 
 
+def test_numbers_of_our_own_stand_beside_without_a_ratio() -> None:
+    made = measure(peers={}, beside={"of 10": Spread.of([2.0])})
+    assert "| (Shoal: of 10 2) |" in table([Result(name="n", title="t", measures=[made])])
+
+
 def test_a_measure_without_a_target_is_neither_met_nor_missed() -> None:
     assert table([Result(name="n", title="t", measures=[measure(target="", met=None)])]).endswith("|  |  |")
 
