@@ -9,10 +9,11 @@ under way at a time; what the client refuses is sent again in halves until the b
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from shoal.mesh.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, TYPES
 from shoal.xds.library import Library, Resource
+from shoal.xds.shelf import Flight, Refusal, Shelf
 from shoal.xds.wire import Request
 
 WARM_S_MAX = 6.0
@@ -50,53 +51,12 @@ class Rejection:
     message: str
 
 
-@dataclass(slots=True, kw_only=True)
-class _Refusal:
-    version: str
-    message: str
-    times: int
-    retry_at: float
-
-
-@dataclass(slots=True, kw_only=True)
-class _Flight:
-    """A response that is not confirmed yet."""
-
-    number: int
-    sent: dict[str, Resource | None]
-    """None: removed."""
-
-
-@dataclass(slots=True)
-class _Shelf:
-    """What this client wants, has and lacks of one type."""
-
-    seen: bool = False
-    wildcard: bool = False
-    names: set[str] = field(default_factory=set)
-    held: dict[str, str] = field(default_factory=dict)
-    """name -> version that it confirmed or declared."""
-    due: set[str] = field(default_factory=set)
-    """Names to look at: they may have to be sent."""
-    forced: set[str] = field(default_factory=set)
-    """Names to send even if the client has that version."""
-    split: list[tuple[str, ...]] = field(default_factory=list)
-    """Parts of a refused response, each to be sent on its own."""
-    refused: dict[str, _Refusal] = field(default_factory=dict)
-    flight: _Flight | None = None
-    owes_answer: bool = False
-    """A client that starts waits for a first response even if there is nothing to say."""
-
-    def wants(self, name: str) -> bool:
-        return self.wildcard or name in self.names
-
-
 class Session:
     """What one connected client has been sent, has confirmed and still lacks."""
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._shelves = {type_url: _Shelf() for type_url in TYPES}
+        self._shelves = {type_url: Shelf() for type_url in TYPES}
         self._number = 0
         self._warming: dict[str, tuple[int, float]] = {}
         """Cluster -> (number of the response that sent it, when to stop waiting): its endpoints are not confirmed."""
@@ -201,7 +161,7 @@ class Session:
 
     # Requests, piece by piece.
 
-    def _declared(self, type_url: str, shelf: _Shelf, versions: Mapping[str, str], now: float) -> None:
+    def _declared(self, type_url: str, shelf: Shelf, versions: Mapping[str, str], now: float) -> None:
         """What the client kept from an earlier stream. Its clusters come first, then their endpoints: one without had
         not become warm."""
         shelf.held.update(versions)
@@ -229,7 +189,7 @@ class Session:
         resource = self._library.get(CLUSTER, cluster)
         return {name for t, name in resource.needs if t == ENDPOINTS} if resource else {cluster}
 
-    def _subscribed(self, request: Request, shelf: _Shelf, *, first: bool) -> None:
+    def _subscribed(self, request: Request, shelf: Shelf, *, first: bool) -> None:
         type_url = request.type_url
         for name in request.unsubscribe:
             if name == _WILDCARD:
@@ -254,7 +214,7 @@ class Session:
             if not (first and name in request.initial_versions):
                 shelf.forced.add(name)  # asked for again: it dropped what it had
 
-    def _accepted(self, type_url: str, shelf: _Shelf, flight: _Flight) -> None:
+    def _accepted(self, type_url: str, shelf: Shelf, flight: Flight) -> None:
         for name, resource in flight.sent.items():
             shelf.refused.pop(name, None)
             if resource is None:
@@ -267,7 +227,7 @@ class Session:
         elif type_url == CLUSTER:
             self._usable.update(n for n, r in flight.sent.items() if r is not None and not r.needs)
 
-    def _refused(self, type_url: str, shelf: _Shelf, flight: _Flight, error: str, now: float) -> None:
+    def _refused(self, type_url: str, shelf: Shelf, flight: Flight, error: str, now: float) -> None:
         """The client refuses a response as a whole, whichever of its resources is bad."""
         for name in [name for name, resource in flight.sent.items() if resource is None]:
             self._dropped(type_url, shelf, name)  # nothing can be wrong with a removal
@@ -295,10 +255,10 @@ class Session:
             before = shelf.refused.get(name)
             times = before.times + 1 if before is not None and before.version == resource.version else 1
             wait_s = min(RETRY_S * 2 ** (times - 1), RETRY_S_MAX)
-            shelf.refused[name] = _Refusal(version=resource.version, message=error, times=times, retry_at=now + wait_s)
+            shelf.refused[name] = Refusal(version=resource.version, message=error, times=times, retry_at=now + wait_s)
             self._rejections.append(Rejection(type_url=type_url, name=name, version=resource.version, message=error))
 
-    def _in_doubt(self, type_url: str, shelf: _Shelf, part: Resource | None) -> None:
+    def _in_doubt(self, type_url: str, shelf: Shelf, part: Resource | None) -> None:
         """Part of a response that the client refused: it may have taken this one, or kept what it had."""
         assert part is not None
         key, doubtful = (type_url, part.name), _UNSURE + part.version
@@ -315,13 +275,13 @@ class Session:
             if needed_type in (ENDPOINTS, ROUTES) and needed not in self._shelves[needed_type].held:
                 self._awaited[needed_type, needed] = key
 
-    def _dropped(self, type_url: str, shelf: _Shelf, name: str) -> None:
+    def _dropped(self, type_url: str, shelf: Shelf, name: str) -> None:
         shelf.held.pop(name, None)
         self._needs.pop((type_url, name), None)
         if type_url == CLUSTER:
             self._warming.pop(name, None)
 
-    def _warm(self, flight: _Flight) -> None:
+    def _warm(self, flight: Flight) -> None:
         """These endpoints arrived: the clusters that were sent before them are warm."""
         for cluster, (number, _) in list(self._warming.items()):
             if number < flight.number and self._endpoints_of(cluster) & flight.sent.keys():
@@ -350,7 +310,7 @@ class Session:
                     shelf.split.append((name,))
                     shelf.forced.add(name)
 
-    def _response(self, type_url: str, shelf: _Shelf, now: float) -> Response | None:
+    def _response(self, type_url: str, shelf: Shelf, now: float) -> Response | None:
         alone = bool(shelf.split)
         while True:
             names = shelf.split.pop(0) if shelf.split else tuple(sorted(shelf.due))
@@ -362,7 +322,7 @@ class Session:
             return None
         shelf.owes_answer = False
         self._number += 1
-        shelf.flight = _Flight(number=self._number, sent=sent)
+        shelf.flight = Flight(number=self._number, sent=sent)
         if type_url == CLUSTER:
             self._sent_clusters(sent, now)
         return Response(
@@ -373,7 +333,7 @@ class Session:
         )
 
     def _chosen(
-        self, type_url: str, shelf: _Shelf, names: Iterable[str], now: float, *, alone: bool
+        self, type_url: str, shelf: Shelf, names: Iterable[str], now: float, *, alone: bool
     ) -> dict[str, Resource | None]:
         """Which of these names go out now. Those that wait for a gate stay due; those with nothing to send do not.
 
@@ -412,7 +372,7 @@ class Session:
                 self._gone(type_url, shelf, name)
         return chosen
 
-    def _gone(self, type_url: str, shelf: _Shelf, name: str) -> None:
+    def _gone(self, type_url: str, shelf: Shelf, name: str) -> None:
         shelf.due.discard(name)
         shelf.forced.discard(name)
         shelf.refused.pop(name, None)
@@ -421,7 +381,7 @@ class Session:
             self._usable.discard(name)
             self._warming.pop(name, None)
 
-    def _is_known(self, shelf: _Shelf, resource: Resource, *, alone: bool) -> bool:
+    def _is_known(self, shelf: Shelf, resource: Resource, *, alone: bool) -> bool:
         refusal = shelf.refused.get(resource.name)
         if refusal is not None and refusal.version == resource.version and not alone:
             return True
