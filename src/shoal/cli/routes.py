@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from shoal.cli.options import connect, file_option, shoal_command, state_folder
 from shoal.cli.output import emit, note, say, table
-from shoal.model.app import App
+from shoal.cli.views import published
+from shoal.model.app import App, Protocol
 from shoal.model.status import AppStatus, Explanation
 
 if TYPE_CHECKING:
@@ -95,7 +96,9 @@ def of_plane(status: AppStatus, explanations: Sequence[Explanation]) -> Ways:
         gateway=tuple(_gateway_route(gateway.port, route.host, route.path, route.service) for route in gateway.routes)
         if gateway
         else (),
-        published=tuple(Published(service=s.name, address=s.address) for s in status.services if s.address),
+        published=tuple(
+            Published(service=name, address=where) for s in status.services for name, where in published(s)
+        ),
         edges=tuple(
             EdgeRoute(caller=explanation.service.name, callee=callee, address=address)
             for explanation in explanations
@@ -113,14 +116,26 @@ def of_file(app: App) -> Ways:
         if gateway
         else (),
         published=tuple(
-            Published(service=s.name, address=f"http://localhost:{s.port}") for s in app.services if s.publish
+            Published(
+                service=_named(s.name, port.name, main=port.number == s.port),
+                address=("http://" if port.protocol is Protocol.HTTP else "") + f"localhost:{port.number}",
+            )
+            for s in app.services
+            for port in s.every_port
+            if port.publish
         ),
         edges=tuple(
-            EdgeRoute(caller=service.name, callee=callee, address=None)
+            EdgeRoute(caller=service.name, callee=_named(callee, port.name, main=index == 0), address=None)
             for service in app.services
             for callee in service.calls
+            for index, port in enumerate(app.service(callee).every_port)
         ),
     )
+
+
+def _named(service: str, port: str, *, main: bool) -> str:
+    """`users`, and `users:grpc` for its further port `grpc`."""
+    return service if main else f"{service}:{port}"
 
 
 def _gateway_route(port: int, host: str | None, path: str, service: str) -> GatewayRoute:

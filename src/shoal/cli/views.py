@@ -46,6 +46,17 @@ def address(service: ServiceStatus) -> str:
     return "-" if service.port is None else f"{service.name}:{service.port} (in the mesh)"
 
 
+def published(service: ServiceStatus) -> list[tuple[str, str]]:
+    """Where people reach each of its ports: `users` for the main one, `users:grpc` for a further one."""
+    if not service.ports:  # a daemon of an older version
+        return [(service.name, service.address)] if service.address else []
+    return [
+        (service.name if port.port == service.port else f"{service.name}:{port.name}", port.address)
+        for port in service.ports
+        if port.address
+    ]
+
+
 def services_table(status: AppStatus) -> list[str]:
     if not status.services:
         return ["no services"]
@@ -93,7 +104,7 @@ def routes(status: AppStatus) -> list[str]:
 def addresses(status: AppStatus) -> list[str]:
     """Where everything is reached, once it is up."""
     rows = [("gateway", status.gateway.address)] if status.gateway else []
-    rows += [(service.name, service.address) for service in status.services if service.address]
+    rows += [row for service in status.services for row in published(service)]
     width = max((len(name) for name, _ in rows), default=0)
     lines = [f"  {name.ljust(width)}  {where}" for name, where in rows]
     if status.gateway:

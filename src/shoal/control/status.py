@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shoal.model import action as act
-from shoal.model.app import App, Command, External, Protocol, PythonApp, Service
+from shoal.model.app import App, Command, External, Port, Protocol, PythonApp, Service
 from shoal.model.replica import Replica, ReplicaState
 from shoal.model.status import (
     AppStatus,
@@ -13,6 +13,7 @@ from shoal.model.status import (
     Explanation,
     GatewayStatus,
     Health,
+    PortStatus,
     ProxyStatus,
     ReplicaStatus,
     RouteStatus,
@@ -97,6 +98,7 @@ def _gateway(app: App) -> GatewayStatus | None:
 
 def service_status(target: Target, desired: Desired, observed: Observed, plan: Plan) -> ServiceStatus:
     service = target.service
+    ports = _ports(service)
     replicas = [r for r in observed.of(service.name) if r.state is not ReplicaState.GONE]
     ready = [r for r in replicas if r.state is ReplicaState.READY]
     waits = {w.subject: w.reason for w in plan.waits}
@@ -110,17 +112,23 @@ def service_status(target: Target, desired: Desired, observed: Observed, plan: P
         wanted=0 if desired.down else target.replicas,
         ready=len(ready),
         port=service.port,
-        address=_published(service),
+        address=next((each.address for each in ports if each.address), None),
+        ports=ports,
         protocol=service.protocol.value,
         calls=service.calls,
         replicas=tuple(replica_status(r, waits.get(r.id, "")) for r in replicas),
     )
 
 
-def _published(service: Service) -> str | None:
-    """Of the first of its ports that is bound for people: `http://localhost:3000`, `localhost:6379`."""
-    port = next((port for port in service.every_port if port.publish), None)
-    if port is None:
+def _ports(service: Service) -> tuple[PortStatus, ...]:
+    return tuple(
+        PortStatus(name=port.name, port=port.number, protocol=port.protocol.value, address=_address(port))
+        for port in service.every_port
+    )
+
+
+def _address(port: Port) -> str | None:
+    if not port.publish:
         return None
     return f"http://localhost:{port.number}" if port.protocol is Protocol.HTTP else f"localhost:{port.number}"
 

@@ -54,6 +54,17 @@ class ReplicaStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PortStatus:
+    name: str
+    """Empty for a main port without a name."""
+    port: int
+    protocol: str
+    """`http`, `grpc` or `tcp`."""
+    address: str | None
+    """Where a person reaches it: `http://localhost:3000`, `localhost:6379`. None: not published."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceStatus:
     name: str
     health: Health
@@ -71,6 +82,8 @@ class ServiceStatus:
     replicas: tuple[ReplicaStatus, ...]
     protocol: str = "http"
     """What `port` speaks: `http`, `grpc` or `tcp`."""
+    ports: tuple[PortStatus, ...] = ()
+    """All of them, the main one first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -123,6 +123,10 @@ class Ports:
             )
         if service.external is not None:
             self._check_external(name, service)
+        main = next(iter(self.of(name)), None)
+        if service.run is not None and main is not None and main.protocol is Protocol.TCP:
+            here = (*loc, "ports", main.name) if main.name else (*loc, "protocol")
+            self._review.at_value(here, "an ASGI or WSGI application speaks HTTP", "remove it, or use 'command'")
 
     def _check_external(self, name: str, service: ServiceFile) -> None:
         for loc in list(self._review.document.places):
