@@ -269,3 +269,19 @@ def test_a_program_that_insists_on_its_port_is_told_or_gets_a_network_of_its_own
     assert any("listens on 80 by itself" in note for note in result.rows[0].notes)
     if accepts("network", "own"):
         assert "network: own" in result.text and "listen: 80" in result.text
+
+
+def test_a_huge_value_is_left_out_in_no_time(tmp_path: Path) -> None:
+    text = 'services: {web: {build: ., command: serve, environment: {A: "%s", B: "1"}}}' % ("${" * 100_000)
+    result = compose(tmp_path, text)
+    assert loaded(result, tmp_path).services[0].env == (("B", "1"),)
+    assert [item.where for item in result.lost] == ["web.environment"]
+
+
+def test_what_is_too_much_for_an_app_file_is_told(tmp_path: Path) -> None:
+    text = "services:\n" + "".join(
+        f"  s{i}: {{build: ., command: a, environment: {{A: 1, B: 2}}}}\n" for i in range(900)
+    )
+    with pytest.raises(UsageError) as raised:
+        compose(tmp_path, text)
+    assert "10,000 values" in raised.value.detail

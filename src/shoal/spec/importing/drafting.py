@@ -28,6 +28,8 @@ class Drafting:
         self.file, self.folder, self.out, self.variables, self.parts = file, folder, out.resolve(), variables, parts
         self.owner = {host: name for name, part in parts.items() for host in part.hosts}
         self.names = Names(self.owner)
+        self.labels = {part.label: name for name, part in parts.items()}
+        self.label_names = Names(self.labels)
         self.more: dict[str, Any] = {}
         """`gateway`, `jobs`."""
         self.more_comments: dict[str, str] = {}
@@ -186,10 +188,9 @@ class Drafting:
 
     def _found(self, text: str, variable: str) -> list[tuple[str, int | None]]:
         """Services named in a text, under whichever name."""
-        labels = {part.label: name for name, part in self.parts.items()}
         hits = self.names.found(text, variable)
-        hits += [hit for hit in Names(labels).found(text, variable) if hit not in hits]
-        return [(self.owner.get(host) or labels[host], port) for host, port in hits]
+        hits += [hit for hit in self.label_names.found(text, variable) if hit not in hits]
+        return [(self.owner.get(host) or self.labels[host], port) for host, port in hits]
 
     def _is_shown(self, part: Part) -> bool:
         """Whether compose published its main port."""

@@ -14,7 +14,7 @@ from shoal.spec.importing.facts import Facts, relative_path
 from shoal.spec.importing.keys import valid
 from shoal.spec.importing.notation import mapping, texts
 from shoal.spec.importing.reading import Folder, parse_env, read_text
-from shoal.spec.importing.variables import Variables, literal
+from shoal.spec.importing.variables import LENGTH_MAX, Variables, literal
 
 _NOISE = re.compile(
     r"(?:PYTHON(?!PATH)\w*|PIP_\w*|UV_\w*|POETRY_\w*|DEBIAN_FRONTEND|PATH|HOME|LANG|LC_ALL|TZ|VIRTUAL_ENV|TERM|GOPATH"
@@ -61,6 +61,9 @@ def environment(
     for name, value in gathered.items():
         if not _NAME.match(name):
             facts.lose("environment", name, "this is no name of a variable")
+            continue
+        if len(value) > LENGTH_MAX:
+            facts.lose("environment", name, f"its value is longer than {LENGTH_MAX:,} characters", "put it in a file")
             continue
         fitting = _fitting(name, value, facts, out, folder, renamed)
         if out.files and name in from_files and fitting is None and name == "PORT":

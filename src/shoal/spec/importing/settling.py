@@ -41,7 +41,11 @@ def settle(
             for problem in error.problems:
                 _take_out(problem, drafts, more, cut)
             if len(cut) == before:
-                break
+                raise UsageError(
+                    "what it becomes is no valid app file",
+                    way_out="import a part of it: --service",
+                    detail="\n".join(problem.message for problem in error.problems),
+                ) from None
     raise UsageError(
         "nothing is left that can be run",
         way_out="write the app file by hand: docs/reference/app-file.md",

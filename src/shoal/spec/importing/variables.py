@@ -16,15 +16,19 @@ _SECRET = re.compile(r"pass(?:word|wd|phrase)?(?:$|_)|secret|token|credential|pr
 _CREDENTIALS = re.compile(r"://[^/\s@]*:[^/\s@]+@")
 _UNWRITABLE = re.compile(r"\$(?:PORT(?![A-Za-z0-9_])|\{(?:port|PORT|[^.\s:}]+\.[^.\s:}]*)\})")
 _DEPTH_MAX = 10
+LENGTH_MAX = 20_000
+"""A longer text is no value with references in it: it is not looked at, and not carried over."""
 
 
 def is_secret(name: str, value: str = "") -> bool:
     """By the name, or because it is an address with a password in it."""
-    return bool(_SECRET.search(name.lower()) or _CREDENTIALS.search(value))
+    return bool(_SECRET.search(name.lower()) or _CREDENTIALS.search(value[:LENGTH_MAX]))
 
 
 def literal(text: str) -> str:
     """So that the app file gives this very text. (`$PORT` cannot be written, and becomes the port.)"""
+    if len(text) > LENGTH_MAX:
+        return text
     return re.sub(r"\$", lambda m: "$" if _UNWRITABLE.match(text, m.start()) else "$$", text)
 
 
@@ -57,6 +61,8 @@ class Variables:
 
     def _replaced(self, text: str, *, later: bool, depth: int) -> str:
         keep = literal if later else str
+        if len(text) > LENGTH_MAX:
+            return text
         out: list[str] = []
         position = 0
         while (dollar := text.find("$", position)) >= 0:
