@@ -148,6 +148,7 @@ def test_what_is_wrong_is_told_at_its_place(entry: str, expected: str) -> None:
     ("text", "expected"),
     [
         ("a: {run: 'm:app', port: 1, protocol: tcp}", "services.a.protocol: an ASGI or WSGI application speaks HTTP; remove it, or use 'command'"),
+        ("a: {external: 'x:80'}, b: {command: x, after: [a]}", "'a' is external: nobody knows when it is ready; remove this; it may be called"),
         ("a: {external: example.com}", "services.a.external: must be host:port"),
         ("a: {external: 'http://example.com:80/'}", "services.a.external: is a URL, and host:port is needed; write example.com:80"),
         ("a: {external: 'example.com:99999'}", "services.a.external: must be host:port, with a port from 1 to 65535"),

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from shoal.engines.local import ownership
 from shoal.engines.local.ownership import Listener, Owner
-from shoal.model.app import App, Network
+from shoal.model.app import App, Network, Port
 from shoal.planner.environment import LOOPBACK
 
 
@@ -32,7 +32,7 @@ def _wanted(app: App) -> list[tuple[str, str, int, bool]]:
     # What has a network of its own takes no port of the machine, but where somebody on the machine's network calls it.
     called = {callee for caller in app.services if caller.network is Network.HOST for callee in caller.calls}
     wanted = [
-        (f"service {service.name!r}", f"'port' of {service.name!r}", port.number, port.publish)
+        (f"service {service.name!r}", f"{_setting(port)!r} of {service.name!r}", port.number, port.publish)
         for service in app.services
         for port in service.every_port
         if port.publish or service.network is Network.HOST or service.name in called
@@ -40,6 +40,10 @@ def _wanted(app: App) -> list[tuple[str, str, int, bool]]:
     if app.gateway is not None:
         wanted.append(("the gateway", "'port' of the gateway", app.gateway.port, True))
     return wanted
+
+
+def _setting(port: Port) -> str:
+    return f"ports.{port.name}" if port.name else "port"
 
 
 def _holder(listeners: list[Listener], own: Collection[int], *, public: bool) -> Owner | None:
