@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import signal
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -184,14 +183,30 @@ def test_one_replica_does_not_reach_another_round_the_mesh(app: App) -> None:
         assert (status, text) == (502, "<urlopen error [Errno 113] No route to host>")
 
 
-def test_a_tcp_service_is_reached_by_its_name_on_its_port(app: App) -> None:
-    pid = app.shoal.pids()[app.shoal.replicas("product")[0]["id"]]
-    # As root: into the namespaces of a replica, which its own user may not enter either.
-    command = ["nsenter", "-t", str(pid), "-n", "-m", "python3", str(app.shoal.folder / "tell.py")]
-    if os.geteuid() != 0:
-        pytest.skip("takes root to enter a replica's network")
-    told = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    assert (told.stdout, told.stderr) == ("+PING\n", "")
+def test_a_command_runs_in_the_network_of_a_replica(app: App) -> None:
+    def run(*command: str) -> str:
+        return app.shoal.shoal("exec", "product", "--", *command).stdout.strip()
+
+    assert run("python3", "tell.py") == "+PING"  # redis:6379, by its bare name
+    assert run("curl", "-sS", "http://details/") == "details"
+    assert run("curl", "-sS", "http://127.0.0.1:9080/") == "product"
+
+
+def test_a_service_that_runs_cannot_move_to_another_network(app: App) -> None:
+    file = app.shoal.folder / "shoal.yaml"
+    text = file.read_text()
+    try:
+        file.write_text(
+            text.replace(
+                '0.0.0.0, "9080"], network: own, port: 9080, replicas: 2,\n    calls: [reviews',
+                '0.0.0.0, "9080"], port: 9080, replicas: 2,\n    calls: [reviews',
+            )
+        )
+        refused = app.shoal.shoal("up", "-d", check=False)
+    finally:
+        file.write_text(text)
+    assert refused.returncode != 0
+    assert "'network' of product changes to host" in refused.stderr
 
 
 def test_a_killed_replica_loses_no_get(app: App) -> None:

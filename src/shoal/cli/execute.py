@@ -65,7 +65,7 @@ def become(context: ExecContext, argv: list[str]) -> NoReturn:
         raise click.exceptions.Exit(NO_SUCH_COMMAND)
     line = entering(context, argv)
     try:
-        os.execve(program if context.hosts is None else line[0], line, env)
+        os.execve(program if line[0] == argv[0] else line[0], line, env)
     except OSError as error:
         show_error(EngineError(f"cannot run {program}: {error.strerror}"))
         raise click.exceptions.Exit(CANNOT_RUN) from None

@@ -16,6 +16,7 @@ from google.protobuf.internal import api_implementation
 
 from shoal.engines.local.keeper.start import SOCKET_PATH_MAX, own_folder
 from shoal.engines.local.names import detect
+from shoal.engines.local.networks import detection
 from shoal.engines.local.ports import WIDTH_MIN, kernel_range, lease_range
 from shoal.engines.local.uv import find_uv
 from shoal.errors import ShoalError
@@ -44,6 +45,7 @@ def examine() -> list[Finding]:
         ("envoy", _envoy),
         ("uv", _uv),
         ("names", _names),
+        ("networks", _networks),
         ("run folder", _run_folder),
         ("open files", _open_files),
         ("ports", _ports),
@@ -106,6 +108,14 @@ def _names(name: str) -> Finding:
         return Finding(name=name, state="ok", detail="services find each other by name (private hosts files)")
     what, _, way_out = why.rpartition("; ")
     return Finding(name=name, state="degraded", detail=what or why, way_out=way_out if what else "")
+
+
+def _networks(name: str) -> Finding:
+    works, why = detection.detect()
+    if works:
+        return Finding(name=name, state="ok", detail="replicas can have networks of their own (network: own)")
+    what, _, way_out = why.partition("; ")
+    return Finding(name=name, state="degraded", detail=f"no 'network: own': {what}", way_out=way_out)
 
 
 def _run_folder(name: str) -> Finding:

@@ -129,12 +129,13 @@ def accepts(path: Path) -> bool:
 
 
 def entering(context: ExecContext, argv: Sequence[str]) -> list[str]:
-    """The command that runs `argv` as part of a service. Within its private hosts file, where it has one: then the
-    keeper's own way in is run by its path, which needs nothing of this environment."""
-    if context.hosts is None:
+    """The command that runs `argv` as part of a service. Within its private hosts file and its network, where it has
+    them: then the keeper's own way in is run by its path, which needs nothing of this environment."""
+    if context.hosts is None and context.network is None:
         return list(argv)
     enter = Path(start.__file__).with_name("enter.py")
-    return [sys.executable, "-I", "-S", str(enter), context.hosts, context.nsswitch or "-", "--", *argv]
+    inside = [context.hosts or "-", context.nsswitch or "-", *([context.network] if context.network else [])]
+    return [sys.executable, "-I", "-S", str(enter), *inside, "--", *argv]
 
 
 def _give_up(state: StateFolder) -> None:

@@ -59,7 +59,9 @@ class Commands:
         return self._context(desired, service)
 
     async def deploy(self, app: App) -> Deployment:
-        """Raises ConflictError when others hold its ports, StoreError; then nothing has changed."""
+        """Raises ConflictError when others hold its ports, or replicas would have to move to another network;
+        StoreError. Then nothing has changed."""
+        self._refuse_to_move(app)
         taken = self._check_ports(app)
         if taken:
             raise ConflictError("\n".join(taken))
@@ -74,6 +76,18 @@ class Commands:
             removed=removed,
             sequence=newest[-1].sequence if newest else 0,
         )
+
+    def _refuse_to_move(self, app: App) -> None:
+        """Replicas in the one network and in the other cannot serve side by side: each Envoy reaches one kind."""
+        before, replicas = self._controller.desired, self._controller.observed.replicas.values()
+        for service in app.services:
+            target = before.targets.get(service.name) if before is not None else None
+            running = any(replica.service == service.name for replica in replicas)
+            if target is not None and target.service.network is not service.network and running:
+                raise ConflictError(
+                    f"'network' of {service.name} changes to {service.network}, and its replicas run in the other",
+                    way_out="run shoal down, then shoal up",
+                )
 
     def dry_run(self, app: App) -> DryRun:
         """What `deploy` would do; changes nothing. Raises StoreError."""

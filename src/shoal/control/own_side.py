@@ -8,7 +8,7 @@ from dataclasses import replace
 from shoal.mesh.assemble import assemble, assignment_names
 from shoal.mesh.compile import MeshOptions, compile_app
 from shoal.mesh.endpoints import Endpoint
-from shoal.mesh.relays import Relay, with_relays
+from shoal.mesh.relays import LOOPBACK, Relay, with_relays
 from shoal.mesh.sides import door_path, has_own_side
 from shoal.mesh.snapshot import Message
 from shoal.model.app import App, Network
@@ -25,19 +25,19 @@ class OwnSide:
         self._compiled: dict[str, dict[str, Message]] | None = None
         self._static: Mapping[str, Mapping[str, Message]] = {}
         self._names: tuple[str, ...] = ()
-        self._loopback: frozenset[str] = frozenset()
+        self._services: frozenset[str] = frozenset()
         self._relays: tuple[Relay, ...] = ()
         self._paths: dict[str, str] = {}
 
     def compile(self, app: App, edges: EdgeMap) -> None:
         """For a new generation of the app."""
         self._compiled = compile_app(app, edges, self._options, Network.OWN) if has_own_side(app) else None
-        self._loopback = frozenset(service.name for service in app.services if service.loopback)
+        self._services = frozenset(service.name for service in app.services if service.network is Network.OWN)
         self._put_together()
 
     def relay(self, desired: Desired, observed: Observed) -> bool:
         """Takes up which replicas need a relay now. Whether others do than before."""
-        if not self._loopback and not self._relays:
+        if not self._services and not self._relays:
             return False
         relays = tuple(self._wanted(desired, observed))
         if relays == self._relays:
@@ -63,13 +63,17 @@ class OwnSide:
         return assemble(self._static, assignments, self._names, version=0, replicas=frozenset()).resources
 
     def _wanted(self, desired: Desired, observed: Observed) -> Iterator[Relay]:
-        """From a replica's start on, so that the relay is there before anybody is sent to it."""
+        """For those that listen on 127.0.0.1 of their own network; from their start on, so that the relay is there
+        before anybody is sent to it."""
         for replica in sorted(observed.replicas.values(), key=lambda one: one.id):
-            if replica.service not in self._loopback or replica.service not in desired.targets:
+            if replica.service not in self._services or replica.service not in desired.targets:
                 continue
-            if replica.pid is not None and replica.runs and isinstance(replica.address, TcpAddress):
+            address = replica.address
+            if not isinstance(address, TcpAddress) or address.host != LOOPBACK:
+                continue
+            if replica.pid is not None and replica.runs:
                 path = door_path(self._options.doors, Network.OWN, f"{replica.id}:{replica.pid}")
-                yield Relay(replica=replica.id, path=path, pid=replica.pid, port=replica.address.port)
+                yield Relay(replica=replica.id, path=path, pid=replica.pid, port=address.port)
 
     def _put_together(self) -> None:
         if self._compiled is not None:

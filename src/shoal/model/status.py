@@ -190,6 +190,9 @@ class ExecContext:
     hosts: str | None
     """The private hosts file to bind over /etc/hosts; None: no namespace."""
     nsswitch: str | None
+    network: str | None = None
+    """Whose network the command enters, for a service with networks of its own: process ids, of who holds the app's
+    mesh network and of a replica, `412:590`."""
 
 
 class ChangeKind(StrEnum):

@@ -20,9 +20,6 @@ class Networked(TypedDict):
 
 def networked(review: Review, loc: Loc, service: ServiceFile) -> Networked:
     network = Network(service.network)
-    if network is Network.OWN and service.external is not None:
-        review.at_key((*loc, "network"), "Shoal does not run what is 'external'", "remove it")
-        network = Network.HOST
     if service.listen is not None:
         if network is Network.HOST and review.sound(*loc, "network"):
             review.at_key((*loc, "listen"), "needs a network of its own", "add 'network: own', or listen on $PORT")

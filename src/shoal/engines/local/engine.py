@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +168,16 @@ class LocalEngine:
 
     def exec_context(self, app: App, edges: EdgeMap, service: str) -> ExecContext:
         """What a command needs to run as if it were part of the service. KeyError: no such service; EngineError."""
-        return self._launcher.exec_context(app, edges, app.service(service))
+        context = self._launcher.exec_context(app, edges, app.service(service))
+        if app.service(service).network is not Network.OWN:
+            return context
+        replica = next((p.pid for p in self._processes.values() if p.running and p.tag.service == service), None)
+        if replica is None or not self._mesh.pids:
+            raise EngineError(
+                f"no replica of {service} runs, and the command would enter the network of one",
+                way_out="start one: shoal up",
+            )
+        return replace(context, network=f"{min(self._mesh.pids)}:{replica}")
 
     def check_ports(self, app: App) -> list[str]:
         """One line for each port that the app needs on this machine and others hold. Reads /proc: some 10 ms."""

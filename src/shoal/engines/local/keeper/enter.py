@@ -1,4 +1,5 @@
-"""Runs a command in a service's surroundings: `python -I -S enter.py HOSTS NSSWITCH|- -- ARGV...` (`shoal exec`).
+"""Runs a command in a service's surroundings (`shoal exec`):
+`python -I -S enter.py HOSTS|- NSSWITCH|- [MESH_PID:REPLICA_PID] -- ARGV...`, with a network that it enters.
 
 Becomes the command, so that terminal, signals and exit code are the command's own. 127: no such command, 126: it
 cannot be run, 125: no namespace, each with the reason on stderr.
@@ -9,22 +10,38 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from typing import Any
 
 
 def main(argv: list[str]) -> int:
-    if len(argv) < 5 or argv[3] != "--":
-        return _say(125, "usage: enter.py HOSTS NSSWITCH|- -- COMMAND [ARGUMENT...]")
+    end = argv.index("--") if "--" in argv else 0
+    if end not in (3, 4) or len(argv) == end + 1:
+        return _say(125, "usage: enter.py HOSTS|- NSSWITCH|- [MESH_PID:REPLICA_PID] -- COMMAND [ARGUMENT...]")
     namespaces = importlib.import_module("keeper.namespaces")
     child = importlib.import_module("keeper.child")
     try:
-        namespaces.enter(argv[1], None if argv[2] == "-" else argv[2])
+        hosts, nsswitch = (None if path == "-" else path for path in argv[1:3])
+        namespaces.enter(hosts, nsswitch, _network(argv[3]) if end == 4 else None)
+    except OSError as error:
+        return _say(125, f"the network of the replica is not to be had: {error}")
     except namespaces.NamespaceError as error:
         return _say(125, f"the app's names are not to be had here: {error}")
     try:
-        child.become(argv[4:], dict(os.environ))
+        child.become(argv[end + 1 :], dict(os.environ))
     except child.ExecError as error:
         return _say(127 if error.missing else 126, str(error))
     raise AssertionError("become does not return")
+
+
+def _network(pids: str) -> Any:
+    """OSError: one of the processes ended."""
+    networks = importlib.import_module("keeper.networks")
+    mesh, _, replica = pids.partition(":")
+    user, net = networks.namespaces_of(int(mesh))
+    os.close(net)
+    other, net = networks.namespaces_of(int(replica))
+    os.close(other)
+    return networks.Network(networks.ENTER, user=user, net=net)
 
 
 def _say(code: int, words: str) -> int:

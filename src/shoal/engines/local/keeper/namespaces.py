@@ -50,7 +50,7 @@ def enter(hosts: str | None, nsswitch: str | None, network: Network | None = Non
     if hosts is not None and target is not None:
         _unshare(linux.CLONE_NEWNS)
         _bind(hosts, target, nsswitch)
-    if unprivileged and (network is None or network.kind == networks.OWN):
+    if unprivileged and (network is None or network.kind in (networks.OWN, networks.ENTER)):
         _unshare(linux.CLONE_NEWUSER)
         _map(inside=(uid, gid), outside=(0, 0))
 
@@ -79,7 +79,7 @@ def _enter_network(network: Network) -> None:
         if network.kind == networks.CREATE:
             linux.unshare(linux.CLONE_NEWNET)
             networks.set_up_mesh()
-        elif network.kind == networks.JOIN:
+        elif network.kind in (networks.JOIN, networks.ENTER):
             linux.setns(network.net, linux.CLONE_NEWNET)
         else:
             networks.set_up_own(network)

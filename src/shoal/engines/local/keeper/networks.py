@@ -20,7 +20,7 @@ EDGES = ("10.78.0.0", 16)
 FIRST, LAST = 2, 65_533
 """Numbers of replicas' addresses in `REPLICAS`."""
 
-CREATE, JOIN, OWN = "create", "join", "own"
+CREATE, JOIN, OWN, ENTER = "create", "join", "own", "enter"
 _BRIDGE, _END = "mesh", "eth0"
 _FORWARDING = "/proc/sys/net/ipv4/ip_forward"
 _PORTS = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
@@ -30,7 +30,8 @@ class Network:
     """In which network a process starts.
 
     CREATE: in a new mesh network, as root there. JOIN: in the mesh network, as root there. OWN: in a new network of its
-    own with that address. For the last two, `user` and `net` are descriptors of the mesh network's namespaces.
+    own with that address. For both, `user` and `net` are descriptors of the mesh network's namespaces. ENTER: in the
+    network of a replica, with no more rights than it has; `net` is that network's.
     """
 
     __slots__ = ("address", "kind", "net", "user")
