@@ -310,10 +310,11 @@ services:
   http: {{{speaks}, http], port: {free_port()}, protocol: grpc}}
 """
     with plane(tmp_path / "app", files={"shoal.yaml": app}) as shoal:
-        shoal.shoal("up", "-d", "--timeout", "4", check=False)
-        why = {r["service"]: r["reason"] for name in ("grpc", "http") for r in shoal.replicas(name)}
-        assert "say protocol: grpc" in why["grpc"]
-        assert "say protocol: http" in why["http"]
+        shoal.shoal("up", "-d", "--timeout", "1", check=False)
+        for name in ("grpc", "http"):
+            hint = f"say protocol: {name}"
+            told = shoal.eventually(lambda n=name, h=hint: [r for r in shoal.replicas(n) if h in r["reason"]], hint)  # type: ignore[misc]
+            assert told[0]["state"] == "starting"
 
 
 def test_something_outside_has_a_name_and_is_never_started(tmp_path: Path, everything: Everything) -> None:
