@@ -29,6 +29,7 @@ from shoal.model.status import (
     Explanation,
     GatewayStatus,
     Health,
+    JobStatus,
     ProxyStatus,
     ReplicaStatus,
     RouteStatus,
@@ -173,6 +174,12 @@ class FakeCommands:
     async def restart(self, service: str) -> ServiceStatus:
         self._do("restart", service)
         return self._known(service)
+
+    async def run_job(self, job: str) -> JobStatus:
+        self._do("run_job", job)
+        return JobStatus(
+            name=job, runs_what="command x", schedule="", state="running", reason="", next_at=None, history=()
+        )
 
     async def down(self) -> None:
         self._do("down")

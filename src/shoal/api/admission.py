@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import PurePath
 
 from shoal.errors import UsageError
-from shoal.model.app import App, Command, External, Protocol, Service
+from shoal.model import cron
+from shoal.model.app import App, Command, External, Protocol, Restart, Service
 from shoal.spec.barriers import cycles
 from shoal.spec.check import name_flaw
 from shoal.spec.schema import MAX_REPLICAS, STOP_SIGNALS, is_label
@@ -63,6 +64,15 @@ def _flaws(app: App) -> Iterator[str]:
             yield f"services: port {number} is published {count} times"
 
 
+def _job_flaws(service: Service) -> Iterator[str]:
+    if service.port is not None or service.replicas or service.restart is not Restart.NEVER:
+        yield "job: it has no port, no replicas, and restart: never"
+    try:
+        cron.parse(service.job.schedule if service.job and service.job.schedule else "@daily")
+    except ValueError as error:
+        yield f"job: the schedule {error}"
+
+
 def _service_flaws(service: Service, services: dict[str, Service]) -> Iterator[str]:
     flaw = name_flaw(service.name, "")
     if flaw:
@@ -97,6 +107,8 @@ def _service_flaws(service: Service, services: dict[str, Service]) -> Iterator[s
     for callee in service.calls:
         if callee not in services or services[callee].port is None:
             yield f"calls: '{callee}' is no service with a port"
+    if service.job is not None:
+        yield from _job_flaws(service)
     if service.stop_signal not in STOP_SIGNALS:
         yield f"stop_signal: {service.stop_signal!r} is none of {', '.join(STOP_SIGNALS)}"
     for other in service.after:

@@ -67,6 +67,10 @@ async def _restart(plane: Plane, call: Call) -> Response:
     return _answer(call, await plane.commands.restart(call.name))
 
 
+async def _run_job(plane: Plane, call: Call) -> Response:
+    return _answer(call, await plane.commands.run_job(call.name))
+
+
 async def _exec_context(plane: Plane, call: Call) -> Response:
     return _answer(call, plane.commands.exec_context(call.name))
 
@@ -143,6 +147,7 @@ HANDLERS: Mapping[str, Handler] = {
     "explain": _explain,
     "scale": _scale,
     "restart": _restart,
+    "runJob": _run_job,
     "logs": _logs,
     "execContext": _exec_context,
     "events": _events,

@@ -7,7 +7,16 @@ from typing import Any, Literal
 
 from shoal.errors import ConflictError, NotFoundError, ShoalError, StoreError
 from shoal.model.app import App
-from shoal.model.status import AppStatus, Deployment, DryRun, ExecContext, Explanation, LogLine, ServiceStatus
+from shoal.model.status import (
+    AppStatus,
+    Deployment,
+    DryRun,
+    ExecContext,
+    Explanation,
+    JobStatus,
+    LogLine,
+    ServiceStatus,
+)
 from shoal.ports import JournalEntry
 
 JSON = "application/json"
@@ -137,6 +146,15 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="Replaces a service's replicas, one by one, without losing a request.",
         answers=ServiceStatus,
         problems=(NotFoundError, StoreError),
+    ),
+    Operation(
+        id="runJob",
+        method="POST",
+        path="/v1/jobs/{name}/run",
+        summary="Starts a run of a job now.",
+        answers=JobStatus,
+        status=202,
+        problems=(NotFoundError, ConflictError, StoreError),
     ),
     Operation(
         id="logs",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from shoal.model.app import App
-from shoal.model.status import AppStatus, Deployment, DryRun, ExecContext, Explanation, ServiceStatus
+from shoal.model.status import AppStatus, Deployment, DryRun, ExecContext, Explanation, JobStatus, ServiceStatus
 from shoal.ports import JournalEntry, Store
 
 
@@ -30,6 +30,8 @@ class CommandsLike(Protocol):
     async def scale(self, service: str, replicas: int) -> ServiceStatus: ...
 
     async def restart(self, service: str) -> ServiceStatus: ...
+
+    async def run_job(self, job: str) -> JobStatus: ...
 
     async def down(self) -> None: ...
 

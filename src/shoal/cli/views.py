@@ -81,6 +81,9 @@ def app_view(status: AppStatus) -> list[str]:
     if status.gateway is not None:
         lines += ["", f"gateway  {status.gateway.address}", *(f"  {line}" for line in routes(status))]
     notes = reasons(status)
+    notes += [
+        f"job {j.name} failed: {clean(j.reason)}; shoal jobs {j.name}" for j in status.jobs if j.state == "failed"
+    ]
     if status.names != "names" and status.names_reason:
         notes.append(f"services find each other by variables only: {clean(status.names_reason)}")
     if status.proxy.state != "serving":

@@ -20,7 +20,16 @@ from shoal.client.failures import cut_off, from_problem
 from shoal.client.resume import SeenLines, server_sent
 from shoal.errors import NotRunningError
 from shoal.model.journal import JournalEntry
-from shoal.model.status import AppStatus, Deployment, DryRun, ExecContext, Explanation, LogLine, ServiceStatus
+from shoal.model.status import (
+    AppStatus,
+    Deployment,
+    DryRun,
+    ExecContext,
+    Explanation,
+    JobStatus,
+    LogLine,
+    ServiceStatus,
+)
 
 T = TypeVar("T")
 
@@ -71,6 +80,10 @@ class Client:
 
     def restart(self, name: str) -> ServiceStatus:
         return decode(ServiceStatus, self._ask("POST", _service(name, "/restart"), {}))
+
+    def run_job(self, name: str) -> JobStatus:
+        """Starts a run, the last of its history. Raises ConflictError while one is under way."""
+        return decode(JobStatus, self._ask("POST", f"/v1/jobs/{quote(name, safe='')}/run", {}))
 
     def exec_context(self, name: str) -> ExecContext:
         return decode(ExecContext, self._ask("GET", _service(name, "/exec")))

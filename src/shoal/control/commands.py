@@ -8,16 +8,23 @@ from dataclasses import replace
 
 from shoal.control.controller import Controller
 from shoal.control.dryrun import dry_run
-from shoal.control.status import Identity, app_status, explain, service_status
+from shoal.control.jobs import job_status
+from shoal.control.status import Identity, app_status, explain, runs, service_status
 from shoal.errors import ConflictError, NotFoundError, UsageError
 from shoal.model import event as ev
 from shoal.model.app import App
-from shoal.model.status import AppStatus, Deployment, DryRun, ExecContext, Explanation, ServiceStatus
+from shoal.model.status import AppStatus, Deployment, DryRun, ExecContext, Explanation, JobStatus, ServiceStatus
 from shoal.model.world import Desired, Target
-from shoal.planner import Plan, plan
+from shoal.planner import Plan, jobs, plan
 from shoal.ports import Clock, Store
 
 REPLICAS_MAX = 100
+
+
+def _no_job(target: Target) -> None:
+    if target.service.job is not None:
+        name = target.service.name
+        raise UsageError(f"{name} is a job, one process at a time", way_out=f"run it now: shoal run {name}")
 
 
 class Commands:
@@ -48,7 +55,9 @@ class Commands:
         controller = self._controller
         newest = self._store.journal(after=-1)
         sequence = newest[-1].sequence if newest else 0
-        return app_status(controller.desired, controller.observed, self._plan(), self._identity(), sequence)
+        return app_status(
+            controller.desired, controller.observed, self._plan(), self._identity(), sequence, self._clock.now()
+        )
 
     def explain(self, service: str) -> Explanation:
         desired, target = self._target(service)
@@ -103,13 +112,29 @@ class Commands:
             )
         if target.service.is_external:
             raise ConflictError(f"{service} is outside: Shoal does not run it", way_out="scale it where it runs")
+        _no_job(target)
         scaled = ev.Scaled(at=self._clock.now(), service=service, replicas=replicas)
         return self._set(desired, replace(target, replicas=replicas), scaled)
 
     async def restart(self, service: str) -> ServiceStatus:
         desired, target = self._target(service)
+        _no_job(target)
         asked = ev.RestartRequested(at=self._clock.now(), service=service)
         return self._set(desired, replace(target, generation=target.generation + 1), asked)
+
+    async def run_job(self, job: str) -> JobStatus:
+        """Starts a run now. Raises ConflictError while one is under way, or the app goes down."""
+        desired, target = self._target(job)
+        if target.service.job is None:
+            raise UsageError(f"{job} is a service, and runs all the time", way_out=f"shoal restart {job}")
+        if desired.down:
+            raise ConflictError(f"{desired.app.name} is going down", way_out="bring it up again: shoal up")
+        running = jobs.under_way(self._controller.observed.of(job))
+        if running:
+            raise ConflictError(f"{job} runs already, as {running[0].id}", way_out=f"watch it: shoal logs {job} -f")
+        self._controller.run_job(target)
+        observed, now = self._controller.observed, self._clock.now()
+        return job_status(target, desired, observed, now, what=runs(target.service))
 
     async def down(self) -> None:
         self._controller.go_down()

@@ -24,8 +24,8 @@ from shoal.model import event as ev
 from shoal.model.app import App, Network
 from shoal.model.replica import Exit, Replica
 from shoal.model.topology import Edge, EdgeMap
-from shoal.model.world import Desired, Observed, Proxy, ProxyState, Revision, Routes
-from shoal.planner import Plan, fold, plan
+from shoal.model.world import Desired, Observed, Proxy, ProxyState, Revision, Routes, Target
+from shoal.planner import Plan, fold, jobs, plan
 from shoal.ports import Clock, Engine, Launch, SnapshotSink, Store
 
 STORE_RETRY_S = 1.0
@@ -112,7 +112,7 @@ class Controller:
         pid = await self._engine.observe_proxy()
         if pid is not None:
             self.observed.proxy = Proxy(state=ProxyState.STARTING, since=now, pid=pid, attempt=1)
-        if self.desired is not None and self.desired.down and not self.observed.replicas and pid is None:
+        if self.desired is not None and self.desired.down and pid is None and self._is_down():
             # Down since before: wait for a deploy, which counts on from there.
             self._past, self.desired = self.desired, None
         if self.desired is not None:
@@ -373,6 +373,17 @@ class Controller:
         self.change(desired, happened)
         return desired, changed, removed
 
+    def run_job(self, target: Target) -> str:
+        """The id of the run that starts now. Raises StoreError, and then none does."""
+        action = jobs.start(target, self.observed, "asked for: shoal run")
+        if self._tasks is None or not self._start(action, self._clock.now()):
+            raise StoreError("the run cannot be written down, so it was not started", way_out="see shoal events")
+        self.inbox.nudge()
+        return action.replica
+
+    def _is_down(self) -> bool:
+        return plan(self.desired, self.observed, self._clock.now()).finished
+
     def go_down(self) -> None:
         """Everything is drained and stopped, Envoy last; then `run` returns. Raises StoreError."""
         self._leave = True
@@ -399,4 +410,5 @@ def _worth_saving(before: Replica | None, after: Replica) -> bool:
         or before.address != after.address
         or before.ports != after.ports
         or before.detached_at != after.detached_at
+        or before.told_at != after.told_at
     )

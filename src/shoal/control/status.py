@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shoal.control.jobs import health as job_health
+from shoal.control.jobs import job_status
+from shoal.control.jobs import settings as job_settings
 from shoal.model import action as act
 from shoal.model.app import App, Command, External, Port, Protocol, PythonApp, Service
 from shoal.model.replica import Replica, ReplicaState
@@ -13,6 +16,7 @@ from shoal.model.status import (
     Explanation,
     GatewayStatus,
     Health,
+    JobStatus,
     PortStatus,
     ProxyStatus,
     ReplicaStatus,
@@ -42,12 +46,17 @@ SETTLED = (Health.READY, Health.STOPPED, Health.COMPLETED)
 """There is nothing to wait for."""
 
 
-def app_status(desired: Desired | None, observed: Observed, plan: Plan, identity: Identity, sequence: int) -> AppStatus:
-    services = (
-        tuple(service_status(t, desired, observed, plan) for t in desired.targets.values())
-        if desired is not None
-        else ()
-    )
+def app_status(
+    desired: Desired | None, observed: Observed, plan: Plan, identity: Identity, sequence: int, now: float = 0.0
+) -> AppStatus:
+    targets = desired.targets.values() if desired is not None else ()
+    services: tuple[ServiceStatus, ...] = ()
+    jobs: tuple[JobStatus, ...] = ()
+    if desired is not None:
+        services = tuple(service_status(t, desired, observed, plan) for t in targets if t.service.job is None)
+        jobs = tuple(
+            job_status(t, desired, observed, now, what=runs(t.service)) for t in targets if t.service.job is not None
+        )
     proxy = observed.proxy
     proxy_failing = proxy.state is ProxyState.BACKING_OFF
     if desired is None:
@@ -82,6 +91,7 @@ def app_status(desired: Desired | None, observed: Observed, plan: Plan, identity
         ),
         gateway=_gateway(desired.app) if desired else None,
         services=services,
+        jobs=jobs,
         sequence=sequence,
     )
 
@@ -134,6 +144,8 @@ def _address(port: Port) -> str | None:
 
 
 def _health(target: Target, desired: Desired, replicas: list[Replica], ready: int, wait: str) -> tuple[Health, str]:
+    if target.service.job is not None:
+        return job_health(replicas)
     wanted = target.replicas
     current = [r for r in replicas if not r.leaving]
     looping = [r for r in current if in_crash_loop(r) and r.state is not ReplicaState.READY]
@@ -291,6 +303,7 @@ def _settings(target: Target) -> tuple[Setting, ...]:
         setting("replicas", target.replicas, plain.replicas, scaled),
         setting("health", health, health if service.health is None else None),
         setting("calls", ", ".join(service.calls) or "none", "none"),
+        *(Setting(name=name, value=value, source="app file") for name, value in job_settings(service)),
         setting("after", ", ".join(_after(service)) or "none", "none"),
         setting("restart", service.restart.value, plain.restart.value),
         setting("stop_signal", service.stop_signal, plain.stop_signal),

@@ -128,6 +128,16 @@ class Network(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """`jobs:` a service that runs now and then, to its end, one process at a time."""
+
+    schedule: str = ""
+    """Five fields, as in a crontab, of local time. Empty: only when somebody asks."""
+    timeout_s: float | None = None
+    """After which it is ended, and has failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """One service, as written. All references are filled in but those known only at start (`${x.url}`, `${port}`)."""
 
@@ -156,6 +166,8 @@ class Service:
     restart: Restart = Restart.ALWAYS
     stop_signal: str = "SIGTERM"
     """What asks its processes to end."""
+    job: Job | None = None
+    """It is no service that always runs: `replicas` is 0, `restart` NEVER, and there is no port."""
     names: Names = Names.AUTO
     protocol: Protocol = Protocol.HTTP
     """What is spoken on `port`."""

@@ -165,6 +165,14 @@ class Replica:
     last_exit: Exit | None = None
     restart: Restart = Restart.ALWAYS
     stop_signal: str = "SIGTERM"
+    started_at: float | None = None
+    """When this attempt was asked for."""
+    cause: str = ""
+    """Why it was."""
+    told_at: float | None = None
+    """When, wanted as it was, it was told to end."""
+    told: str = ""
+    """Why it was told so; then this is how it failed."""
 
     @property
     def leaving(self) -> bool:

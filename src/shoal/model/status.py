@@ -116,6 +116,37 @@ class ProxyStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobRun:
+    id: str
+    """A replica's."""
+    state: str
+    """`running`, `completed` or `failed`."""
+    cause: str
+    started_at: float
+    ended_at: float | None
+    code: int | None
+    reason: str
+    """How it ended: `exit code 1`; empty while it runs."""
+    tail: tuple[str, ...]
+    """The last lines it printed, at most 20."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatus:
+    name: str
+    runs_what: str
+    """What it is, as in the app file: `command ./backup.sh`."""
+    schedule: str
+    """Empty: only when somebody asks."""
+    state: str
+    """That of its last run; `waiting` when there was none."""
+    reason: str
+    next_at: float | None
+    history: tuple[JobRun, ...]
+    """Oldest first, at most 20 that have ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AppStatus:
     app: str
     folder: str
@@ -135,6 +166,7 @@ class AppStatus:
     services: tuple[ServiceStatus, ...]
     sequence: int
     """Of the newest journal entry: follow the events from here."""
+    jobs: tuple[JobStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,6 +75,8 @@ def _schedule(observed: Observed, event: ev.ReplicaScheduled) -> None:
             attempt=event.attempt,
             restart=event.restart,
             stop_signal=event.stop_signal,
+            started_at=event.at,
+            cause=event.reason,
         )
         observed.next_number[event.service] = max(observed.next_number.get(event.service, 1), event.number + 1)
         return
@@ -86,6 +88,10 @@ def _schedule(observed: Observed, event: ev.ReplicaScheduled) -> None:
         state=state,
         since=event.at,
         attempt=event.attempt,
+        started_at=event.at,
+        cause=event.reason,
+        told_at=None,
+        told="",
         pid=None,
         address=None,
         ports=(),
@@ -132,15 +138,18 @@ def _moved(replica: Replica, event: _OfReplica, observed: Observed) -> Replica:
             detached = None if replica.id in observed.routed else event.at
             return replace(_to(replica, Trigger.DRAIN_STARTED, event.at), detached_at=detached)
         case ev.StopSent():
+            if not replica.leaving:
+                return replace(replica, told_at=event.at, told=replica.told or event.reason)
             # Also when it was sent before: `since` counts the time to the next, harder, signal.
             return replace(_to(replica, Trigger.STOP_SENT, event.at), since=event.at)
         case ev.ReplicaExited():
             if event.attempt != replica.attempt or not replica.runs:
                 return replica
-            counts = not replica.leaving and ending(replica.restart, event.exit) is not Trigger.COMPLETED
+            end = replace(event.exit, error=replica.told) if replica.told else event.exit
+            counts = not replica.leaving and ending(replica.restart, end) is not Trigger.COMPLETED
             crashes = crashes_after(replica, event.at) if counts else replica.crashes
-            ended = replace(replica, last_exit=event.exit, crashes=crashes, pid=None, progress="")
-            return _to(ended, Trigger.EXITED if replica.leaving else ending(replica.restart, event.exit), event.at)
+            ended = replace(replica, last_exit=end, crashes=crashes, pid=None, progress="")
+            return _to(ended, Trigger.EXITED if replica.leaving else ending(replica.restart, end), event.at)
         case _:
             assert_never(event)
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from shoal.model import action as act
-from shoal.model.replica import Replica, ReplicaState, replica_id
+from shoal.model.replica import ENDED, Replica, ReplicaState, replica_id
 from shoal.model.world import Desired, Observed, ProxyState, Target
-from shoal.planner import barriers
+from shoal.planner import barriers, jobs
 from shoal.planner.defaults import (
     DETACH_S_MAX,
     DETACHED_S,
@@ -69,10 +69,15 @@ def plan(desired: Desired | None, observed: Observed, now: float) -> Plan:
     for name in desired.targets if restless else ():
         if name in restless:
             there = _by_number(of_service[name])
+            target = desired.targets[name]
             if desired.down:
-                steps += _drain_all(there, "the app goes down")
+                steps += _drain_all([r for r in there if not _is_history(r, desired)], "the app goes down")
+            elif target.service.job is not None:
+                steps += (
+                    Wait(subject=s[0], reason=s[1], until=s[2]) if isinstance(s, tuple) else s
+                    for s in jobs.keep(target, there, desired, observed, now)
+                )
             else:
-                target = desired.targets[name]
                 steps += _keep(target, [r for r in there if not r.leaving], desired, observed, now)
     steps += _proxy(desired, observed, now)
     actions = tuple(s for s in steps if not isinstance(s, Wait))
@@ -80,7 +85,7 @@ def plan(desired: Desired | None, observed: Observed, now: float) -> Plan:
         actions=actions,
         waits=tuple(s for s in steps if isinstance(s, Wait)),
         finished=desired.down
-        and not observed.replicas
+        and _nothing_left(desired, observed)
         and observed.proxy.state in (ProxyState.STOPPED, ProxyState.BACKING_OFF),
     )
 
@@ -108,8 +113,22 @@ def _restless(desired: Desired, observed: Observed) -> set[str]:
             restless.add(name)
     if desired.down:
         return restless.union(good)
-    restless.update(name for name, target in targets.items() if good.get(name, 0) != target.replicas)
+    restless.update(
+        name
+        for name, target in targets.items()
+        if good.get(name, 0) != target.replicas or target.service.job is not None
+    )
     return restless
+
+
+def _is_history(replica: Replica, desired: Desired) -> bool:
+    """A job's run that has ended: kept, also while the app is down."""
+    target = desired.targets.get(replica.service)
+    return replica.state in ENDED and target is not None and target.service.job is not None
+
+
+def _nothing_left(desired: Desired, observed: Observed) -> bool:
+    return all(_is_history(replica, desired) for replica in observed.replicas.values())
 
 
 def _drain_all(replicas: list[Replica], reason: str) -> Iterator[Step]:
@@ -294,7 +313,7 @@ def _proxy(desired: Desired, observed: Observed, now: float) -> Iterator[Step]:
             else:
                 yield act.StartProxy(attempt=proxy.attempt + 1, reason=f"{proxy.last_error}; back-off is over")
         case ProxyState.STARTING | ProxyState.SERVING:
-            if desired.down and not observed.replicas:
+            if desired.down and _nothing_left(desired, observed):
                 yield act.StopProxy(reason="the app goes down, and nothing is left behind it")
         case ProxyState.STOPPING:
             pass

@@ -13,6 +13,7 @@ from shoal.model.app import (
     External,
     Gateway,
     HealthCheck,
+    Job,
     Names,
     Port,
     Protocol,
@@ -27,7 +28,7 @@ from shoal.spec.doors import Ports, health, parse_external, route
 from shoal.spec.networks import networked
 from shoal.spec.problems import SpecError, did_you_mean, quoted
 from shoal.spec.review import Review
-from shoal.spec.schema import AppFile, ServiceFile, is_label
+from shoal.spec.schema import AppFile, JobFile, ServiceFile, is_label, seconds
 from shoal.spec.surroundings import Variables, env_files, with_defaults
 
 RESERVED = ("localhost", "envoy", "daemon", "keeper")
@@ -93,6 +94,7 @@ class _Check:
             self.review.at_key((), "the app has no services", "add: services: {hello: {run: 'hello:app', port: 8080}}")
         self.ports = Ports(self.review, self.file)
         services = [self._service(name, service) for name, service in self.file.services.items()]
+        services += [self._job(name, job) for name, job in self.file.jobs.items()]
         barriers.check_cycles(self.review, self.file.services)
         return App(name=name, services=tuple(services), gateway=self._gateway(), folder=str(self.folder))
 
@@ -100,7 +102,7 @@ class _Check:
         review, loc = self.review, ("services", name)
         if flaw := name_flaw(name, self.hostname):
             review.at_key(loc, *flaw)
-        self._check_others(name, service)
+        self._check_others(loc, service.calls)
         barriers.check(review, name, self.file.services, self.known)
         ports = self.ports.of(name)
         main = ports[0] if ports else None
@@ -125,7 +127,7 @@ class _Check:
             ports=ports[1:],
             rewrite_host=service.rewrite_host,
             replicas=0 if service.external is not None else service.replicas,
-            env=self.variables.of(name, service, self.file.defaults, scope),
+            env=self.variables.of(loc, service, self.file.defaults, scope),
             env_files=(*env_files(self.file.defaults), *env_files(service)),
             health=self._health(loc, service, ports, scope),
             calls=tuple(service.calls),
@@ -171,7 +173,36 @@ class _Check:
         argv = self._argv((*loc, "health", "command"), command, scope) if command is not None else ()
         return health(self.review, loc, written, ports, argv)
 
-    def _folder(self, loc: Loc, service: ServiceFile) -> str:
+    def _job(self, name: str, job: JobFile) -> Service:
+        review, loc = self.review, ("jobs", name)
+        if flaw := name_flaw(name, self.hostname):
+            review.at_key(loc, *flaw)
+        if name in self.known:
+            review.at_key(loc, f"there is a service '{name}' too", "give one of them another name")
+        if job.command is None and review.sound(*loc, "command"):
+            review.at_key(loc, "nothing to run", "add 'command'")
+        self._check_others(loc, job.calls)
+        scope = references.Scope(
+            own=name,
+            ports=self.ports.names(),
+            services=self.known,
+            calls=job.calls if review.sound(*loc, "calls") else self.known,
+            has_port=False,
+            environ=self.environ,
+        )
+        return Service(
+            name=name,
+            workload=Command(argv=self._argv((*loc, "command"), job.command, scope) if job.command else ()),
+            folder=self._folder(loc, job),
+            replicas=0,
+            env=self.variables.of(loc, job, self.file.defaults, scope),
+            env_files=(*env_files(self.file.defaults), *env_files(job)),
+            calls=tuple(job.calls),
+            restart=Restart.NEVER,
+            job=Job(schedule=job.schedule or "", timeout_s=seconds(job.timeout) if job.timeout else None),
+        )
+
+    def _folder(self, loc: Loc, service: ServiceFile | JobFile) -> str:
         if service.cwd is None:
             return str(self.folder)
         folder = self.folder / service.cwd
@@ -186,13 +217,13 @@ class _Check:
         )
         return str(self.folder)
 
-    def _check_others(self, name: str, service: ServiceFile) -> None:
+    def _check_others(self, place: Loc, calls: list[str]) -> None:
         """`calls` names services that exist, once each, and can be called."""
-        for i, other in enumerate(service.calls):
-            loc: Loc = ("services", name, "calls", i)
+        for i, other in enumerate(calls):
+            loc: Loc = (*place, "calls", i)
             if other not in self.known:
                 self.review.at_value(loc, f"there is no service {quoted(other)}", self._near(other))
-            elif other in service.calls[:i]:
+            elif other in calls[:i]:
                 self.review.at_value(loc, f"'{other}' is named twice", "remove one")
             else:
                 self._check_callable(loc, other)

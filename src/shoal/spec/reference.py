@@ -88,6 +88,7 @@ def markdown() -> str:
     parts += ["\n## `gateway`\n\n", _table(definitions["GatewayFile"])]
     parts += ["\n### `routes.<path>`\n\n", definitions["RouteFile"]["description"], "\n\n"]
     parts += [_table(definitions["RouteFile"])]
+    parts += ["\n## `jobs.<name>`\n\n", definitions["JobFile"]["description"], "\n\n", _table(definitions["JobFile"])]
     parts += ["\n## `defaults`\n\n", definitions["DefaultsFile"]["description"], "\n\n"]
     parts += [_table(definitions["DefaultsFile"])]
     parts += [

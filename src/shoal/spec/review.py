@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from shoal.spec.document import Document, Loc
 from shoal.spec.problems import Problem, did_you_mean
-from shoal.spec.schema import AppFile, DefaultsFile, GatewayFile, HealthFile, PortFile, RouteFile, ServiceFile
+from shoal.spec.schema import AppFile, DefaultsFile, GatewayFile, HealthFile, JobFile, PortFile, RouteFile, ServiceFile
 
 _DEEPEST = 4
 """Values are cut out at this depth at most: `services.web.env.NAME`."""
@@ -103,7 +103,7 @@ def _model_at(loc: Loc) -> type[BaseModel]:
             return PortFile
         case ("gateway", "routes", *_):
             return RouteFile
-    models: dict[str | int, type[BaseModel]] = {"gateway": GatewayFile, "defaults": DefaultsFile}
+    models: dict[str | int, type[BaseModel]] = {"gateway": GatewayFile, "defaults": DefaultsFile, "jobs": JobFile}
     return models.get(loc[0], ServiceFile)
 
 

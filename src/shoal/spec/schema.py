@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from shoal.model import cron
+
 JSON_SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MAX_REPLICAS = 100
 _OUTSIDE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
@@ -219,6 +221,26 @@ def _stop_signal(value: object) -> object:
     if value not in STOP_SIGNALS:
         hint = f"write SIG{value}" if f"SIG{value}" in STOP_SIGNALS else f"known: {', '.join(STOP_SIGNALS)}"
         raise wrong("must be a signal's name", hint)
+    return value
+
+
+def _schedule(value: object) -> object:
+    try:
+        cron.parse(value if isinstance(value, str) else str(value))
+    except ValueError as error:
+        raise wrong(str(error), "write it like '*/5 * * * *', or @daily") from None
+    return value
+
+
+def seconds(value: str | int) -> float | None:
+    """`90s`, `10m`, `2h`, `1d`, or a whole number of seconds; None: neither."""
+    found = re.fullmatch(r"([1-9][0-9]{0,7})([smhd]?)", str(value))
+    return int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]] if found else None
+
+
+def _duration(value: object) -> object:
+    if not isinstance(value, str | int) or isinstance(value, bool) or seconds(value) is None:
+        raise wrong("must be a time", "write it like 90s, 10m or 2h")
     return value
 
 
@@ -441,6 +463,36 @@ class DefaultsFile(_Strict):
     stop_signal: StopSignal | None = Field(default=None, description="As `stop_signal` of a service.")
 
 
+class JobFile(_Strict):
+    """Something that runs to its end, now and then: by its schedule, and when somebody says `shoal run`. There are
+    never two runs of a job at once. A run that was due while Shoal was away, or while the one before still ran, is made
+    up for within the hour, once."""
+
+    model_config = ConfigDict(title="Job", json_schema_extra={"required": ["command"]})
+
+    command: Annotated[str | list[str], BeforeValidator(_command)] | None = Field(
+        default=None,
+        description="As `command` of a service. Exit code 0 is success. Required.",
+        examples=["python -m shop.report"],
+    )
+    schedule: Annotated[str, BeforeValidator(_schedule)] | None = Field(
+        default=None,
+        description="When it runs, in local time: minute, hour, day of the month, month, day of the week, as in a "
+        "crontab; or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`. Default: only by `shoal run`.",
+        examples=["*/5 * * * *", "30 3 * * mon-fri"],
+    )
+    timeout: Annotated[str | int, BeforeValidator(_duration)] | None = Field(
+        default=None,
+        description="How long a run may take, as `90s`, `10m` or `2h`; then it is ended, and has failed. Default: as "
+        "long as it likes.",
+        examples=["10m"],
+    )
+    cwd: Annotated[str, BeforeValidator(_folder)] | None = Field(default=None, description="As `cwd` of a service.")
+    env: Variables = Field(default_factory=dict, description="As `env` of a service.")
+    env_file: Files = Field(default_factory=list, description="As `env_file` of a service.")
+    calls: ServiceNames = Field(default_factory=list, description="As `calls` of a service.")
+
+
 class GatewayFile(_Strict):
     """The front door: one port, many services."""
 
@@ -469,6 +521,11 @@ class AppFile(_Strict):
         json_schema_extra={"propertyNames": {"pattern": f"^{_LABEL}$"}},
     )
     gateway: GatewayFile | None = Field(default=None, description="The front door. Default: none.")
+    jobs: dict[str, JobFile] = Field(
+        default_factory=dict,
+        description="By name, which is no service's. Default: none.",
+        json_schema_extra={"propertyNames": {"pattern": f"^{_LABEL}$"}},
+    )
     defaults: DefaultsFile | None = Field(default=None, description="What every service has. Default: nothing.")
 
 

@@ -9,12 +9,12 @@ from shoal.spec import dotenv, references
 from shoal.spec.document import Loc
 from shoal.spec.problems import Problem, printable, quoted
 from shoal.spec.review import Review
-from shoal.spec.schema import DefaultsFile, ServiceFile
+from shoal.spec.schema import DefaultsFile, JobFile, ServiceFile
 
 ENV_FILE_BYTES_MAX = 1_000_000
 
 
-def env_files(part: DefaultsFile | ServiceFile | None) -> tuple[str, ...]:
+def env_files(part: DefaultsFile | ServiceFile | JobFile | None) -> tuple[str, ...]:
     """As a list, in the order in which they are read."""
     if part is None:
         return ()
@@ -44,11 +44,11 @@ class Variables:
         self._told: set[tuple[Loc, str]] = set()
 
     def of(
-        self, name: str, service: ServiceFile, defaults: DefaultsFile | None, scope: references.Scope
+        self, place: Loc, service: ServiceFile | JobFile, defaults: DefaultsFile | None, scope: references.Scope
     ) -> tuple[tuple[str, str], ...]:
         """Later wins: `env_file` and `env` of `defaults`, then `env_file` and `env` of the service itself."""
         found: dict[str, str] = {}
-        parts: list[tuple[Loc, DefaultsFile | ServiceFile]] = [(("services", name), service)]
+        parts: list[tuple[Loc, DefaultsFile | ServiceFile | JobFile]] = [(place, service)]
         if defaults is not None:
             parts.insert(0, (("defaults",), defaults))
         for loc, part in parts:
