@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import struct
 from collections import Counter
 from collections.abc import Callable
@@ -61,9 +62,14 @@ def refused(shoal: Plane, port: int) -> str:
     return done.stdout.splitlines()[0]
 
 
-def websocket_echo(port: int, path: str, text: str) -> str:
+def connected(port: int, tls: bool) -> socket.socket:
+    link = socket.create_connection(("127.0.0.1", port), timeout=10)
+    return ssl._create_unverified_context().wrap_socket(link) if tls else link
+
+
+def websocket_echo(port: int, path: str, text: str, *, tls: bool = False) -> str:
     """Sends a text, expects it back; gives the greeting that came first. RFC 6455 with short unfragmented frames."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as link, link.makefile("rb") as stream:
+    with connected(port, tls) as link, link.makefile("rb") as stream:
         key = base64.b64encode(os.urandom(16)).decode()
         link.sendall(
             f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

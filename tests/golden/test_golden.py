@@ -105,6 +105,15 @@ APPS["protocols"] = App(
 )
 
 
+APPS["behind-a-proxy"] = App(
+    name="site",
+    services=(service("web", 3000, publish=False),),
+    gateway=Gateway(
+        port=8080, routes=(Route(service="web", path="/"),), trusted_proxies=("127.0.0.1/32", "2001:db8::/32")
+    ),
+)
+
+
 def compiled(app: App) -> dict[str, dict[str, Message]]:
     return compile_app(app, edge_map(app, 77), OPTIONS)
 

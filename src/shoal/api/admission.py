@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import PurePath
 
 from shoal.errors import UsageError
@@ -45,6 +46,9 @@ def _flaws(app: App) -> Iterator[str]:
         published[app.gateway.port] += 1
         if app.gateway.port not in PORTS:
             yield f"gateway.port: {app.gateway.port} is no port"
+        for network in app.gateway.trusted_proxies:
+            if not _is_network(network):
+                yield f"gateway.trusted_proxies: {network!r} is no network such as 10.0.0.0/8"
         for route in app.gateway.routes:
             if not route.path.startswith("/"):
                 yield f"gateway.routes: {route.path!r} does not start with '/'"
@@ -71,6 +75,13 @@ def _job_flaws(service: Service) -> Iterator[str]:
         cron.parse(service.job.schedule if service.job and service.job.schedule else "@daily")
     except ValueError as error:
         yield f"job: the schedule {error}"
+
+
+def _is_network(text: str) -> bool:
+    try:
+        return str(ip_network(text)) == text
+    except ValueError:
+        return False
 
 
 def _service_flaws(service: Service, services: dict[str, Service]) -> Iterator[str]:

@@ -114,7 +114,8 @@ def _published(app: App, options: MeshOptions) -> Iterable[Message]:
                     else:
                         yield outer(name, host, port.number, routes=service_routes_name(service, port))
         if app.gateway is not None:
-            yield outer(f"{GATEWAY}{suffix}", host, app.gateway.port, routes=GATEWAY)
+            trusted = app.gateway.trusted_proxies
+            yield outer(f"{GATEWAY}{suffix}", host, app.gateway.port, routes=GATEWAY, trusted=trusted)
 
 
 def _door(service: Service, port: Port, folder: str) -> Message:

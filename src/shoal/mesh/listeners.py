@@ -15,6 +15,7 @@ from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
+from envoy.extensions.http.original_ip_detection.xff.v3 import xff_pb2
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
 from shoal.mesh import defaults
@@ -27,11 +28,42 @@ _LINGER_0 = struct.pack("ii", 1, 0)
 _Manager = http_connection_manager_pb2.HttpConnectionManager
 
 
-def outer(name: str, host: str, port: int, *, routes: str) -> Message:
-    """A door for people and programs outside the app: nothing that a client claims about itself is believed."""
+def outer(name: str, host: str, port: int, *, routes: str, trusted: Sequence[str] = ()) -> Message:
+    """A door for people and programs outside the app: nothing that a client claims about itself is believed. `trusted`:
+    the networks of proxies, which are believed about whom they pass on."""
     manager = _manager(name, routes, _FROM_OUTSIDE)
     manager.normalize_path.value = True
-    return _listener(name, socket_address(host, port), manager)
+    listener = _listener(name, socket_address(host, port), manager)
+    if trusted:
+        # Two chains, so that a connection decides: one manager would leave what it does not believe in the headers.
+        believing = listener_components_pb2.FilterChain(
+            filter_chain_match=listener_components_pb2.FilterChainMatch(source_prefix_ranges=map(_network, trusted)),
+            filters=[
+                listener_components_pb2.Filter(name="http", typed_config=packed(_believing(name, routes, trusted)))
+            ],
+        )
+        listener.filter_chains.insert(0, believing)
+    return listener
+
+
+def _believing(name: str, routes: str, trusted: Sequence[str]) -> Message:
+    """For what a proxy passes on: the client's address is the last one in `x-forwarded-for` that is no proxy's."""
+    manager = _manager(name, routes, _FROM_A_PROXY)
+    manager.normalize_path.value = True
+    manager.use_remote_address.value = False  # Envoy takes the one or the other
+    client = xff_pb2.XffConfig(
+        xff_trusted_cidrs=xff_pb2.XffTrustedCidrs(cidrs=map(_network, trusted)),
+        skip_xff_append=BoolValue(value=True),  # else a service would see the proxy last, where the client belongs
+    )
+    manager.original_ip_detection_extensions.append(
+        extension_pb2.TypedExtensionConfig(name="envoy.http.original_ip_detection.xff", typed_config=packed(client))
+    )
+    return manager
+
+
+def _network(text: str) -> Message:
+    address, _, length = text.partition("/")
+    return address_pb2.CidrRange(address_prefix=address, prefix_len=UInt32Value(value=int(length)))
 
 
 def socket_door(name: str, path: str, *, routes: str) -> Message:
@@ -162,5 +194,7 @@ def _removed(*, names: Sequence[str] = (), prefixes: Sequence[str] = ()) -> list
 
 
 _FROM_OUTSIDE = _removed(names=("forwarded", "x-real-ip"), prefixes=("x-shoal-", "x-forwarded-"))
+_FROM_A_PROXY = _removed(prefixes=("x-shoal-", "x-envoy-"))
+"""Without `use_remote_address` Envoy does not take off its own by itself."""
 _FROM_A_SERVICE = _removed(prefixes=("x-shoal-",))
 """A service may pass on whom it works for; what Shoal says is Shoal's alone."""

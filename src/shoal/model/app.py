@@ -221,6 +221,8 @@ class Gateway:
 
     port: int
     routes: tuple[Route, ...]
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks, as `10.0.0.0/8`: who connects from there is believed about whom it passes on (`x-forwarded-*`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -259,7 +259,8 @@ class _Check:
                 self.review.at_value(loc, f"there is no service {quoted(service)}", self._near(service))
             else:
                 self._check_callable(loc, service)
-        return Gateway(port=gateway.port or 0, routes=tuple(routes.values()))
+        trusted = tuple(dict.fromkeys(gateway.trusted_proxies))
+        return Gateway(port=gateway.port or 0, routes=tuple(routes.values()), trusted_proxies=trusted)
 
     def _report(self, loc: Loc, flaws: Sequence[references.Flaw]) -> None:
         for flaw in flaws:

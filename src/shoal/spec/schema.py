@@ -9,6 +9,7 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Callable
+from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -156,6 +157,16 @@ def _host_header(value: object) -> object:
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9._\[\]:-]+", value):
         raise wrong("must be a host as it stands in a request, such as localhost or example.com:8080")
     return value
+
+
+def network_of(value: object) -> str:
+    """An address or a network as `10.0.0.0/8`; raises PydanticCustomError, with `message` and `way_out`."""
+    try:
+        if not isinstance(value, str):
+            raise ValueError
+        return str(ip_network(value, strict=False))
+    except ValueError:
+        raise wrong("must be an IP address or a network", "write it like 127.0.0.1 or 10.0.0.0/8") from None
 
 
 def _mode(value: object) -> object:
@@ -504,6 +515,12 @@ class GatewayFile(_Strict):
         description="Path, or host and path, to service, or to a mapping (below). `/users` takes `/users` and all "
         "below it. The longest path wins; one with a host beats one without. Required.",
         examples=[{"/users": "user-service", "shop.localhost/": "web"}],
+    )
+    trusted_proxies: list[Annotated[str, BeforeValidator(network_of)]] = Field(
+        default_factory=list,
+        description="Addresses or networks of proxies before the gateway, such as nginx. What they say of a client in "
+        "`X-Forwarded-For` and the like is passed on; from all others these headers are taken off. Default: none.",
+        examples=[["127.0.0.1"], ["127.0.0.1", "10.0.0.0/8"]],
     )
 
 
