@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import shutil
 import tempfile
 import time
@@ -127,13 +128,16 @@ async def eventually(condition: Callable[[], object], *, within_s: float = START
     """TimeoutError: it did not come true."""
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110  it changes in the controller's task, which tells nobody
-            await asyncio.sleep(0.0005)
+            await asyncio.sleep(0.002)  # below a millisecond, uvloop would not sleep at all
 
 
 @asynccontextmanager
 async def box(app: App) -> AsyncIterator[Box]:
     """Up: every service has one replica, and Envoy has confirmed it all."""
     folder = Path(tempfile.mkdtemp(prefix="shoal-bench-", dir="/tmp"))
+    # A line for each cluster that a busy machine warms late would bury the table: a daemon has its log for them.
+    kept = logging.FileHandler(folder / "daemon.log", delay=True)
+    logging.getLogger("shoal").addHandler(kept)
     try:
         with leased_network() as network:
             async with _control(app, folder, network) as (controller, inbox):
@@ -158,6 +162,8 @@ async def box(app: App) -> AsyncIterator[Box]:
                     replicas.close()
                     remove_shared_memory(network)
     finally:
+        logging.getLogger("shoal").removeHandler(kept)
+        kept.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
