@@ -163,6 +163,11 @@ def test_services_on_the_machines_network_call_and_are_called(app: App) -> None:
     assert (status, text, replica) == (200, "host > product", "host-r1")
 
 
+def test_neither_envoy_refuses_anything(app: App) -> None:
+    assert [event for event in app.shoal.events() if event["kind"] == "ResourceRejected"] == []
+    assert not (app.shoal.root / "logs" / "envoy-own.log").exists()  # it only speaks of trouble
+
+
 def test_every_replica_of_a_service_gets_its_share(app: App) -> None:
     assert {app.ask("/")[2] for _ in range(60)} == {one["id"] for one in app.shoal.replicas("product")}
     assert app.ask("/ratings")[1:] == ("ratings", app.shoal.replicas("ratings")[0]["id"])
