@@ -12,7 +12,7 @@ from pathlib import PurePath
 
 from shoal.errors import UsageError
 from shoal.model import cron
-from shoal.model.app import App, Command, External, Protocol, Restart, Service
+from shoal.model.app import App, Command, External, Network, Protocol, Restart, Service
 from shoal.spec.barriers import cycles
 from shoal.spec.check import name_flaw
 from shoal.spec.schema import MAX_REPLICAS, STOP_SIGNALS, is_label
@@ -102,6 +102,12 @@ def _service_flaws(service: Service, services: dict[str, Service]) -> Iterator[s
             yield f"ports: '{name}' is there {count} times"
     if (service.publish or service.ports) and service.port is None:
         yield "publish: it has no port"
+    if service.listen is not None and service.listen not in PORTS:
+        yield f"listen: {service.listen} is no port"
+    if (service.listen is not None or service.loopback) and service.network is not Network.OWN:
+        yield "listen: it needs network: own"
+    if service.network is Network.OWN and isinstance(service.workload, External):
+        yield "network: what is external is not run"
     if not 0 <= service.replicas <= MAX_REPLICAS:
         yield f"replicas: {service.replicas} is not between 0 and {MAX_REPLICAS}"
     if not PurePath(service.folder).is_absolute():
