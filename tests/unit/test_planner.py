@@ -70,20 +70,17 @@ def test_nothing_deployed_means_nothing_to_do() -> None:
     assert plan(None, Observed(), NOW).actions == ()
 
 
-def test_a_caller_waits_for_its_edges_while_the_proxy_starts_and_others_boot_beside_it() -> None:
-    app = apps.app(apps.service("db"), apps.service("web", port=3001, calls=("db",)))
-    decided = plan(wanted(app), Observed(), 1.0)
-    assert [type(a) for a in decided.actions] == [StartReplica, StartProxy]
-    assert decided.actions[0].replica == "db-r1"
+def test_the_proxy_starts_first_and_replicas_wait_for_its_edges() -> None:
+    decided = plan(wanted(apps.app("web")), Observed(), 1.0)
+    assert [type(a) for a in decided.actions] == [StartProxy]
     assert decided.waits[0].subject == "web"
     assert "edges" in decided.waits[0].reason
 
 
 def test_a_proxy_that_never_comes_up_does_not_keep_the_app_down() -> None:
     observed = world(mesh_generation=0, proxy=Proxy(state=ProxyState.STARTING))
-    app = apps.app(apps.service("web", calls=("db",)), apps.service("db", port=3001))
-    decided = plan(wanted(app), observed, 10.0)
-    assert [type(a) for a in decided.actions] == [StartReplica, StartReplica]
+    decided = plan(wanted(apps.app("web")), observed, 10.0)
+    assert [type(a) for a in decided.actions] == [StartReplica]
 
 
 def test_all_services_start_in_parallel() -> None:

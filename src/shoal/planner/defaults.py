@@ -25,5 +25,5 @@ MIN_HEALTHY_S = 1.0
 """Rolling update: one replica more than wanted, never one less; a new one counts once it was ready this long."""
 
 EDGES_S_MAX = 10.0
-"""How long the first replicas of a caller wait for Envoy to listen on its edges: programs that find a peer's port
+"""How long the first replicas of a deploy wait for Envoy to listen on the edges: programs that find a peer's port
 closed often exit at once. An Envoy that does not come up must not keep the app down."""

@@ -237,8 +237,7 @@ def _held_back(
 ) -> Wait | None:
     """Why nothing of this service may start yet; None when it may."""
     name = target.service.name
-    # Who calls nobody has no edges, and boots while Envoy does.
-    if target.service.calls and observed.mesh_generation < desired.generation and now < desired.at + EDGES_S_MAX:
+    if observed.mesh_generation < desired.generation and now < desired.at + EDGES_S_MAX:
         return Wait(subject=name, reason="waits for Envoy to listen on its edges", until=desired.at + EDGES_S_MAX)
     if replicas:
         return None  # `after:` orders the first start only
