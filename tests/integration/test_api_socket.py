@@ -208,7 +208,7 @@ def test_a_connection_may_be_kept_for_several_requests(server: Server, path: Pat
         for _ in range(3):
             connection.sendall(b"GET /v1/services/cart/exec HTTP/1.1\r\nhost: x\r\n\r\n")
             answer = b""
-            while b'"nsswitch":null}' not in answer:
+            while not answer.endswith(b"}"):
                 answer += connection.recv(65536)
             assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
             assert b"server:" not in answer and b"date:" not in answer

@@ -194,10 +194,10 @@ def test_a_descendant_that_keeps_the_log_open_blocks_nothing_and_is_still_heard(
         "    os.setsid()\n"
         "    os.write(tell, b'x')\n"
         "    for i in range(100000):\n"
-        "        print('grandchild', i, flush=True)\n"
+        "        os.write(1, b'grandchild %d\\n' % i)\n"  # one write: two writers must not share a line
         "        time.sleep(0.01 if i > 10 else 0)\n"
         "os.read(heard, 1)\n"
-        "print('leader', os.getpid(), flush=True)\n"
+        "os.write(1, b'leader %d\\n' % os.getpid())\n"
         "os._exit(5)\n"
     )
 
