@@ -237,6 +237,19 @@ def test_a_deploy_that_the_store_refuses_changes_nothing() -> None:
     scenario(story)
 
 
+def test_a_refused_deploy_leaves_the_edges_of_the_app_that_runs() -> None:
+    async def story(plane: Plane) -> None:
+        await plane.up(apps.app(apps.service("web", calls=("cart",)), apps.service("cart", port=3001)))
+        before = plane.commands.explain("web").reaches
+        plane.full = {"save_desired"}
+        with pytest.raises(StoreError, match="disk full"):
+            await plane.commands.deploy(apps.app("shop"))
+        plane.full = set()
+        assert plane.commands.explain("web").reaches == before != {}
+
+    scenario(story)
+
+
 def test_a_rolling_restart_never_serves_with_fewer_than_wanted() -> None:
     async def story(plane: Plane) -> None:
         await plane.up(apps.app(apps.service("web", replicas=3)))

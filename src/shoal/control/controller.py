@@ -116,7 +116,7 @@ class Controller:
             # Down since before: wait for a deploy, which counts on from there.
             self._past, self.desired = self.desired, None
         if self.desired is not None:
-            self._lease(self.desired.app)
+            self.edges = self._leased(self.desired.app)
             self._publish()
         return adopted
 
@@ -352,11 +352,11 @@ class Controller:
         )
         fold(self.observed, published)
 
-    def _lease(self, app: App) -> None:
+    def _leased(self, app: App) -> EdgeMap:
         numbers = self._store.lease_edges(edge_pairs(app))
         edges = {pair: Edge(caller=pair[0], callee=pair[1], number=number) for pair, number in numbers.items()}
         own = frozenset(service.name for service in app.services if service.network is Network.OWN)
-        self.edges = EdgeMap(network=self.edges.network, edges=edges, own=own)
+        return EdgeMap(network=self.edges.network, edges=edges, own=own)
 
     # --- what is desired
 
@@ -365,12 +365,13 @@ class Controller:
         now = self._clock.now()
         newest = {s.name: known[-1] for s in app.services if (known := self._store.revisions(s.name))}
         desired, fresh, removed = next_desired(app, self.desired or self._past, newest, now)
-        self._lease(app)
+        edges = self._leased(app)
         for revision in fresh:
             self._store.add_revision(revision)
         changed = tuple(revision.service.name for revision in fresh)
         happened = ev.Deployed(at=now, generation=desired.generation, changed=changed, removed=removed)
         self.change(desired, happened)
+        self.edges = edges
         return desired, changed, removed
 
     def run_job(self, target: Target) -> str:
