@@ -9,10 +9,11 @@ from collections.abc import Iterator
 
 from shoal.model import action as act
 from shoal.model import cron
-from shoal.model.replica import ENDED, Replica, replica_id
+from shoal.model.replica import ENDED, Replica
 from shoal.model.world import Desired, Observed, Target
 from shoal.planner.defaults import STOP_S
 from shoal.planner.healing import words
+from shoal.planner.steps import Step, Wait, first_start
 
 KEPT_RUNS = 20
 MISSED_S_MAX = 3600.0
@@ -35,25 +36,11 @@ def under_way(runs: list[Replica]) -> list[Replica]:
 
 
 def start(target: Target, observed: Observed, reason: str) -> act.StartReplica:
-    name = target.service.name
-    number = observed.next_number.get(name, 1)
-    return act.StartReplica(
-        replica=replica_id(name, number),
-        service=name,
-        number=number,
-        revision=target.revision.number,
-        generation=target.generation,
-        attempt=1,
-        restart=target.service.restart,
-        stop_signal=target.service.stop_signal,
-        reason=reason,
-    )
+    return first_start(target, observed.next_number.get(target.service.name, 1), reason)
 
 
-def keep(
-    target: Target, runs: list[Replica], desired: Desired, observed: Observed, now: float
-) -> Iterator[act.StartReplica | act.StopReplica | act.KillReplica | act.DrainReplica | tuple[str, str, float]]:
-    """`runs`: all of the job, by number. A wait is given as (subject, reason, until)."""
+def keep(target: Target, runs: list[Replica], desired: Desired, observed: Observed, now: float) -> Iterator[Step]:
+    """`runs`: all of the job, by number."""
     ended = [r for r in runs if r.state in ENDED]
     for old in ended[: max(0, len(ended) - KEPT_RUNS)]:
         yield act.DrainReplica(replica=old.id, reason=f"the last {KEPT_RUNS} runs are kept")
@@ -65,25 +52,23 @@ def keep(
     if due is None:
         return
     if now < due:
-        yield (target.service.name, "the next run is due", due)
+        yield Wait(subject=target.service.name, reason="the next run is due", until=due)
     elif not running:
         schedule = target.service.job.schedule if target.service.job else ""
         yield start(target, observed, f"due by its schedule {schedule}")
 
 
-def _ended_in_time(
-    run: Replica, target: Target, now: float
-) -> Iterator[act.StopReplica | act.KillReplica | tuple[str, str, float]]:
+def _ended_in_time(run: Replica, target: Target, now: float) -> Iterator[Step]:
     limit_s = target.service.job.timeout_s if target.service.job else None
     if run.told_at is not None:
         kill_at = run.told_at + STOP_S
         if now < kill_at:
-            yield (run.id, f"was told to end: {run.told}", kill_at)
+            yield Wait(subject=run.id, reason=f"was told to end: {run.told}", until=kill_at)
         else:
             yield act.KillReplica(replica=run.id, reason=f"did not end within {words(STOP_S)} of {run.stop_signal}")
     elif limit_s is not None:
         end_at = (run.started_at or run.since) + limit_s
         if now < end_at:
-            yield (run.id, "runs; its timeout ends it", end_at)
+            yield Wait(subject=run.id, reason="runs; its timeout ends it", until=end_at)
         else:
             yield act.StopReplica(replica=run.id, reason=f"took longer than its timeout of {words(limit_s)}")

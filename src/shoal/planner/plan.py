@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from shoal.model import action as act
-from shoal.model.replica import ENDED, Replica, ReplicaState, replica_id
+from shoal.model.replica import ENDED, Replica, ReplicaState
 from shoal.model.world import Desired, Observed, ProxyState, Target
 from shoal.planner import barriers, jobs
 from shoal.planner.defaults import (
@@ -23,17 +23,7 @@ from shoal.planner.defaults import (
     SURGE,
 )
 from shoal.planner.healing import backoff_s, restarts_at, words
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wait:
-    """Something that is not done yet, and why."""
-
-    subject: str
-    """A replica, a service or `proxy`."""
-    reason: str
-    until: float | None = None
-    """When to look again. None: when an event says so."""
+from shoal.planner.steps import Step, Wait, first_start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +37,6 @@ class Plan:
     def wake_at(self) -> float | None:
         """When the earliest wait ends by itself."""
         return min((w.until for w in self.waits if w.until is not None), default=None)
-
-
-Step = act.Action | Wait
 
 
 def plan(desired: Desired | None, observed: Observed, now: float) -> Plan:
@@ -73,10 +60,7 @@ def plan(desired: Desired | None, observed: Observed, now: float) -> Plan:
             if desired.down:
                 steps += _drain_all([r for r in there if not _is_history(r, desired)], "the app goes down")
             elif target.service.job is not None:
-                steps += (
-                    Wait(subject=s[0], reason=s[1], until=s[2]) if isinstance(s, tuple) else s
-                    for s in jobs.keep(target, there, desired, observed, now)
-                )
+                steps += jobs.keep(target, there, desired, observed, now)
             else:
                 steps += _keep(target, [r for r in there if not r.leaving], desired, observed, now)
     steps += _proxy(desired, observed, now)
@@ -257,17 +241,7 @@ def _start(target: Target, starts: int, missing: int, replaces: bool, observed: 
         else f"{missing} of {target.replicas} replicas missing"
     )
     for number in range(first, first + starts):
-        yield act.StartReplica(
-            replica=replica_id(name, number),
-            service=name,
-            number=number,
-            revision=target.revision.number,
-            generation=target.generation,
-            attempt=1,
-            restart=target.service.restart,
-            stop_signal=target.service.stop_signal,
-            reason=reason,
-        )
+        yield first_start(target, number, reason)
 
 
 def _replace(
