@@ -158,7 +158,7 @@ def _health(target: Target, desired: Desired, replicas: list[Replica], ready: in
         return Health.FAILING, f"crash loop: {why} ({worst.crashes} times in a row){serving}"
     if target.service.is_external:
         return Health.READY, "outside: Shoal does not run it"
-    outdated = [r for r in current if r.revision != target.revision.number or r.generation != target.generation]
+    outdated = [r for r in current if not target.is_current(r)]
     if wanted == 0 and not current:
         return Health.STOPPED, "scaled to 0"
     failed = next((r for r in current if r.state is ReplicaState.FAILED and r not in outdated), None)

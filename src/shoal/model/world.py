@@ -34,6 +34,10 @@ class Target:
     def service(self) -> Service:
         return self.revision.service
 
+    def is_current(self, replica: Replica) -> bool:
+        """Whether it is of this revision, and was started since the last `shoal restart`."""
+        return replica.revision == self.revision.number and replica.generation == self.generation
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desired:

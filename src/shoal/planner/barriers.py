@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from shoal.model.app import Barrier
-from shoal.model.replica import ENDED, Replica, ReplicaState
+from shoal.model.replica import ENDED, ReplicaState
 from shoal.model.world import Observed, Target
 
 
@@ -19,7 +19,7 @@ def waits_for(barrier: Barrier, target: Target | None, other: str, observed: Obs
             ok, words = any(r.pid is not None or r.state in ENDED for r in replicas), f"waits for {other} to start"
         case Barrier.COMPLETED:
             # An older revision's success says nothing of this one's: the migration of today is not that of yesterday.
-            replicas = [r for r in replicas if target is None or _is_current(r, target)]
+            replicas = [r for r in replicas if target is None or target.is_current(r)]
             ok = bool(replicas) and all(r.state is ReplicaState.COMPLETED for r in replicas)
             words = f"waits for {other} to complete"
         case _:
@@ -30,7 +30,3 @@ def waits_for(barrier: Barrier, target: Target | None, other: str, observed: Obs
     if failed is not None and failed.last_exit is not None:
         words += f", which failed: {failed.last_exit.reason}"
     return words
-
-
-def _is_current(replica: Replica, target: Target) -> bool:
-    return replica.revision == target.revision.number and replica.generation == target.generation

@@ -86,12 +86,7 @@ def _restless(desired: Desired, observed: Observed) -> set[str]:
     for replica in observed.replicas.values():
         name = replica.service
         target = targets.get(name)
-        if (
-            replica.state is ReplicaState.READY
-            and target is not None
-            and replica.revision == target.revision.number
-            and replica.generation == target.generation
-        ):
+        if replica.state is ReplicaState.READY and target is not None and target.is_current(replica):
             good[name] = good.get(name, 0) + 1
         else:
             restless.add(name)
@@ -160,7 +155,7 @@ def _leaving(observed: Observed, now: float) -> Iterator[Step]:
 def _keep(target: Target, replicas: list[Replica], desired: Desired, observed: Observed, now: float) -> Iterator[Step]:
     """One service: heal what crashed, replace what is old, start what is missing, drain what is too much."""
     name, wanted = target.service.name, target.replicas
-    current = [r for r in replicas if r.revision == target.revision.number and r.generation == target.generation]
+    current = [r for r in replicas if target.is_current(r)]
     stale = [r for r in replicas if r not in current]
     surplus = _surplus(current, wanted)
 
