@@ -5,7 +5,7 @@ Adapters report what happens by putting events into the inbox; their methods onl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,6 +42,15 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Preparation:
+    """All that an engine needs to make a revision ready for its replicas."""
+
+    revision: Revision
+    app: App
+    edges: EdgeMap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """A process that the engine runs, or ran until it ended unseen."""
 
@@ -70,6 +79,22 @@ class Engine(Protocol):
         up. False: there is no process, and nothing will be reported."""
         ...
 
+    async def snapshot(self, app: App, *, keep: bool) -> Mapping[str, str]:
+        """The digest of each service's source tree as it is now, by service; none for one that runs from the working
+        tree. `keep`: stores the snapshots too, so that `prepare` and `start` find them by `Revision.source`; a dry run
+        does not. EngineError: a tree cannot be read, or is too large."""
+        ...
+
+    async def prepare(self, preparation: Preparation) -> None:
+        """Makes what replicas of the revision need before the first starts: environment, build. Returns once that is
+        there, at once when it was made before; reports RevisionProgressed. EngineError: why not, with the log's last
+        lines in `detail`. Asked twice at the same time, the second waits for the first."""
+        ...
+
+    async def collect(self, revisions: Collection[Revision]) -> None:
+        """Removes snapshots, builds and environments that none of these needs; what cannot be removed stays."""
+        ...
+
     async def observe(self) -> Sequence[Found]:
         """What replicas run now (from here on they are watched and probed), and which ended since last forgotten."""
         ...
@@ -96,6 +121,14 @@ class SnapshotSink(Protocol):
 
     def publish(self, snapshot: Snapshot) -> None:
         """Replaces the whole snapshot; only what differs is sent. Cheap when little differs; never blocks."""
+        ...
+
+
+class TrafficMeter(Protocol):
+    """Counts requests by service and revision, and reports TrafficSampled about once a second."""
+
+    def watch(self, services: Collection[str]) -> None:
+        """Reports these from now on, and no others; none: rests. Cheap to call again with the same ones."""
         ...
 
 

@@ -18,7 +18,7 @@ from shoal.control.inbox import Inbox
 from shoal.control.journal import Feed, describe
 from shoal.control.revisions import edge_pairs, next_desired
 from shoal.control.routing import Routing
-from shoal.errors import ShoalError, StoreError
+from shoal.errors import EngineError, ShoalError, StoreError
 from shoal.model import action as act
 from shoal.model import event as ev
 from shoal.model.app import App, Network
@@ -26,7 +26,7 @@ from shoal.model.replica import Exit, Replica
 from shoal.model.topology import Edge, EdgeMap
 from shoal.model.world import Desired, Observed, Proxy, ProxyState, Revision, Routes, Target
 from shoal.planner import Plan, fold, jobs, plan
-from shoal.ports import Clock, Engine, Launch, SnapshotSink, Store
+from shoal.ports import Clock, Engine, Launch, Preparation, SnapshotSink, Store
 
 STORE_RETRY_S = 1.0
 """How long after a failed write the loop tries again."""
@@ -211,6 +211,12 @@ class Controller:
         match action:
             case act.StartReplica():
                 return self._start(action, now)
+            case act.PrepareRevision():
+                scheduled = ev.RevisionScheduled(
+                    at=now, service=action.service, revision=action.revision, reason=action.reason
+                )
+                self._take(scheduled)
+                self._spawn(lambda: self._prepare(action), f"prepare {action.service}")
             case act.DrainReplica():
                 self._take(ev.DrainStarted(at=now, replica=action.replica, reason=action.reason))
             case act.StopReplica():
@@ -283,6 +289,21 @@ class Controller:
             await self._engine.start(launch)
         except ShoalError as error:
             await self._failed(replica, str(error))
+
+    async def _prepare(self, action: act.PrepareRevision) -> None:
+        service, number = action.service, action.revision
+        revision = self._revision(service, number)
+        try:
+            if revision is None or self.desired is None:
+                raise EngineError(f"revision {number} of {service} is not in the store any more")
+            await self._engine.prepare(Preparation(revision=revision, app=self.desired.app, edges=self.edges))
+        except ShoalError as error:
+            tail = tuple(error.detail.splitlines()[-20:])
+            now = self._clock.now()
+            event = ev.RevisionFailed(at=now, service=service, revision=number, error=str(error), tail=tail)
+            await self.inbox.put(event)
+        else:
+            await self.inbox.put(ev.RevisionPrepared(at=self._clock.now(), service=service, revision=number))
 
     async def _stop(self, replica: str, *, force: bool) -> None:
         record = self.observed.replicas.get(replica)

@@ -106,6 +106,8 @@ def _words(action: act.Action) -> str:
     match action:
         case act.StartReplica():
             return f"start {action.replica} (revision {action.revision})"
+        case act.PrepareRevision():
+            return f"make revision {action.revision} of {action.service} ready"
         case act.DrainReplica():
             return f"drain {action.replica}"
         case act.StopReplica():

@@ -61,6 +61,16 @@ def describe(event: ev.Event, before: Replica | None, after: Replica | None) -> 
             return [_note(event, event.replica, message, signal=signal, reason=event.reason)]
         case ev.ReplicaExited():
             return _exited(event, before, after)
+        case ev.RevisionScheduled():
+            message = f"revision {event.revision} is made ready: {event.reason}"
+            return [_note(event, event.service, message, revision=event.revision)]
+        case ev.RevisionPrepared():
+            return [
+                _note(event, event.service, f"revision {event.revision} is ready to start", revision=event.revision)
+            ]
+        case ev.RevisionFailed():
+            message = f"revision {event.revision} cannot be made: {event.error}"
+            return [_note(event, event.service, message, revision=event.revision, tail=list(event.tail))]
         case ev.ProxyScheduled():
             return [_note(event, "proxy", f"Envoy starts: {event.reason}", attempt=event.attempt)]
         case ev.ProxyStarted():
@@ -106,7 +116,14 @@ def describe(event: ev.Event, before: Replica | None, after: Replica | None) -> 
         case ev.Warned():
             message = f"{event.message}; {event.way_out}" if event.way_out else event.message
             return [_note(event, event.subject, message)]
-        case ev.ReplicaProgressed() | ev.ReplicaForgotten() | ev.SnapshotPublished() | ev.SnapshotApplied():
+        case (
+            ev.ReplicaProgressed()
+            | ev.ReplicaForgotten()
+            | ev.SnapshotPublished()
+            | ev.SnapshotApplied()
+            | ev.RevisionProgressed()
+            | ev.TrafficSampled()
+        ):
             return []
         case _:
             assert_never(event)

@@ -28,6 +28,14 @@ class StartReplica(_Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareRevision(_Action):
+    """Makes its environment and its build, before its first replica."""
+
+    service: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DrainReplica(_Action):
     """Takes it out of the endpoints, for good. Its process goes on."""
 
@@ -66,4 +74,6 @@ class StopProxy(_Action):
     pass
 
 
-Action = StartReplica | DrainReplica | StopReplica | KillReplica | ForgetReplica | StartProxy | StopProxy
+Action = (
+    StartReplica | PrepareRevision | DrainReplica | StopReplica | KillReplica | ForgetReplica | StartProxy | StopProxy
+)

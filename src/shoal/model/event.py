@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from shoal.model.app import Restart
 from shoal.model.replica import Address, Exit
+from shoal.model.signals import Traffic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +95,50 @@ class ReplicaExited(_Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaForgotten(_Event):
     replica: str
+
+
+# The making of a revision, before its first replica.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionScheduled(_Event):
+    """The engine is asked to make its environment and its build."""
+
+    service: str
+    revision: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionProgressed(_Event):
+    """`installing 14 packages`, `npm ci`."""
+
+    service: str
+    revision: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionPrepared(_Event):
+    service: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionFailed(_Event):
+    """It cannot be made: no replica of it will start."""
+
+    service: str
+    revision: int
+    error: str
+    tail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficSampled(_Event):
+    """Envoy's counters, of the services that are watched."""
+
+    samples: tuple[Traffic, ...]
 
 
 # Envoy.
@@ -239,6 +284,7 @@ ProxyEvent = (
     | ResourceRejected
     | CallDenied
 )
+RevisionEvent = RevisionScheduled | RevisionProgressed | RevisionPrepared | RevisionFailed | TrafficSampled
 RequestEvent = Deployed | Scaled | RestartRequested | DownRequested
 OwnEvent = DaemonStarted | KeeperLost | KeeperAttached | Warned
-Event = ReplicaEvent | ProxyEvent | RequestEvent | OwnEvent
+Event = ReplicaEvent | RevisionEvent | ProxyEvent | RequestEvent | OwnEvent

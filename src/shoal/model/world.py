@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from shoal.model.app import App, Service
 from shoal.model.replica import Replica
+from shoal.model.rollout import Release
+from shoal.model.signals import Traffic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +21,9 @@ class Revision:
     digest: str
     """Hash of all that makes a replica of it different from one of another revision (not the replica count)."""
     created_at: float
+    source: str = ""
+    """Digest of the snapshot of its source tree, under which the engine keeps it. Empty: it runs from the working tree
+    (`shoal dev`, an outside service, a state that an older Shoal wrote)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +107,10 @@ class Observed:
     """By service: the number of its next replica, from 1."""
     rejected: dict[str, str] = field(default_factory=dict)
     """Envoy's resources that it refused, by name, with its words."""
+    releases: dict[tuple[str, int], Release] = field(default_factory=dict)
+    """By service and revision: what was asked to be made ready since the daemon started."""
+    traffic: dict[tuple[str, int], Traffic] = field(default_factory=dict)
+    """By service and revision: the newest counters, of services with a rollout under way."""
 
     @property
     def routed(self) -> frozenset[str]:

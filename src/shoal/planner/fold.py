@@ -14,6 +14,7 @@ from shoal.model.replica import ENDED, Replica, ReplicaState, Trigger, after
 from shoal.model.world import Observed, Proxy, ProxyState, Routes
 from shoal.planner.defaults import FAILURES_TO_UNREADY, HEALTHY_S, SUCCESSES_TO_READY
 from shoal.planner.healing import crashes_after, ending
+from shoal.planner.releases import release_after
 
 _PENDING_MAX = 32
 
@@ -46,6 +47,12 @@ def fold(observed: Observed, event: ev.Event) -> None:
             _apply(observed, event)
         case ev.ResourceRejected():
             observed.rejected[event.resource] = event.message
+        case ev.RevisionScheduled() | ev.RevisionProgressed() | ev.RevisionPrepared() | ev.RevisionFailed():
+            observed.releases[event.service, event.revision] = release_after(
+                observed.releases.get((event.service, event.revision)), event
+            )
+        case ev.TrafficSampled():
+            observed.traffic.update({(one.service, one.revision): one for one in event.samples})
         case (
             ev.CallDenied()
             | ev.Deployed()

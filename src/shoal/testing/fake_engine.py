@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shoal.errors import EngineError
 from shoal.model import event as ev
+from shoal.model.app import App
 from shoal.model.replica import Address, Exit, UnixAddress
-from shoal.ports import Clock, Found, Inbox, Launch
+from shoal.model.world import Revision
+from shoal.ports import Clock, Found, Inbox, Launch, Preparation
 
 
 @dataclass(kw_only=True)
@@ -53,6 +55,7 @@ class FakeEngine:
         self.inbox = inbox
         self.processes: dict[str, _Process] = {}
         self.proxy_pid: int | None = None
+        self.sources: dict[str, str] = {}
         self._clock = clock
         self._behave = behave
         self._seen = seen
@@ -109,6 +112,18 @@ class FakeEngine:
         elif not process.behaviour.ignores_term:
             self._later(process, process.behaviour.stop_s, self._ends_by_term)
         return True
+
+    async def snapshot(self, app: App, *, keep: bool) -> Mapping[str, str]:
+        """Every source tree is as `sources` says, by service; those that it does not name run from the working tree."""
+        return {s.name: self.sources[s.name] for s in app.services if s.name in self.sources}
+
+    async def prepare(self, preparation: Preparation) -> None:
+        revision = preparation.revision
+        self._seen("prepare", f"{revision.service.name}@{revision.number}")
+        self._ask_keeper()
+
+    async def collect(self, revisions: Collection[Revision]) -> None:
+        pass
 
     async def observe(self) -> Sequence[Found]:
         """Running ones answer their probes again: their first good answers may have been lost with an earlier inbox."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,9 @@ from shoal.model.app import App, Network
 from shoal.model.replica import Exit, TcpAddress
 from shoal.model.status import ExecContext
 from shoal.model.topology import EdgeMap
+from shoal.model.world import Revision
 from shoal.paths import StateFolder
-from shoal.ports import Clock, Found, Inbox, Launch
+from shoal.ports import Clock, Found, Inbox, Launch, Preparation
 
 SEEN_S_MAX = 10.0
 """From the keeper's answer that a process runs to the handling of its event, which it sent before."""
@@ -237,6 +238,15 @@ class LocalEngine:
             return False
         await self._signal(process, force=force)
         return True
+
+    async def snapshot(self, app: App, *, keep: bool) -> Mapping[str, str]:
+        return {}
+
+    async def prepare(self, preparation: Preparation) -> None:
+        pass
+
+    async def collect(self, revisions: Collection[Revision]) -> None:
+        pass
 
     async def observe(self) -> Sequence[Found]:
         found: list[Found] = []

@@ -1,0 +1,109 @@
+"""The change of a service from one revision to the next, and the one table of how it may go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Strategy(StrEnum):
+    ROLLING = "rolling"
+    """New replicas take the place of old ones, one after the other."""
+    CANARY = "canary"
+    """First a few, with a share of the requests, judged against the old ones; the rest follows a good verdict."""
+
+
+class RolloutState(StrEnum):
+    """Where a rollout is. At most one rollout of a service is under way."""
+
+    PREPARING = "preparing"
+    """Its environment, its build and its migration are made. No replica of it runs."""
+    CANARY = "canary"
+    """Gets the share of requests of its step, and is judged."""
+    ROLLING = "rolling"
+    """Replaces what is old."""
+    ROLLING_BACK = "rolling-back"
+    """Has failed; the old revision is wanted again, and takes back its place."""
+    COMPLETED = "completed"
+    """Nothing old is left."""
+    ROLLED_BACK = "rolled-back"
+    """Has failed, and all is as before."""
+    FAILED = "failed"
+    """Has failed, and there was nothing to return to: its replicas are tried again and again."""
+    SUPERSEDED = "superseded"
+    """A newer deploy of the service came before its end."""
+
+
+class RolloutTrigger(StrEnum):
+    PREPARED = "prepared"
+    """For a rolling one."""
+    PREPARED_CANARY = "prepared, canary first"
+    PROMOTED = "promoted"
+    """By its verdict, or by a person."""
+    REPLACED = "replaced"
+    """As many new replicas as wanted are ready and settled, and none is old."""
+    FAILED = "failed"
+    """And there is an older revision to return to. Also: aborted by a person."""
+    FAILED_ALONE = "failed, with nothing to return to"
+    RESTORED = "restored"
+    """As many old replicas as wanted are ready, and none is new."""
+    SUPERSEDED = "superseded"
+
+
+_S, _T = RolloutState, RolloutTrigger
+
+ROLLOUT_TRANSITIONS: dict[tuple[RolloutState, RolloutTrigger], RolloutState] = {
+    (_S.PREPARING, _T.PREPARED): _S.ROLLING,
+    (_S.PREPARING, _T.PREPARED_CANARY): _S.CANARY,
+    (_S.CANARY, _T.PROMOTED): _S.ROLLING,
+    (_S.ROLLING, _T.REPLACED): _S.COMPLETED,
+    (_S.ROLLING_BACK, _T.RESTORED): _S.ROLLED_BACK,
+}
+for _state in (_S.PREPARING, _S.CANARY, _S.ROLLING):
+    ROLLOUT_TRANSITIONS |= {(_state, _T.FAILED): _S.ROLLING_BACK, (_state, _T.FAILED_ALONE): _S.FAILED}
+for _state in (_S.PREPARING, _S.CANARY, _S.ROLLING, _S.ROLLING_BACK):
+    ROLLOUT_TRANSITIONS[_state, _T.SUPERSEDED] = _S.SUPERSEDED
+
+ENDED_ROLLOUTS = frozenset({_S.COMPLETED, _S.ROLLED_BACK, _S.FAILED, _S.SUPERSEDED})
+
+
+def rollout_after(state: RolloutState, trigger: RolloutTrigger) -> RolloutState:
+    """The state that follows; the same one where the table has no entry."""
+    return ROLLOUT_TRANSITIONS.get((state, trigger), state)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryStep:
+    percent: float
+    """Share of the requests that goes to the new revision, more than 0 and less than 100."""
+    samples_min: int = 100
+    """Requests that the new revision must have answered in this step before it is judged; fewer: inconclusive."""
+    wait_s: float = 30.0
+    """How long the step lasts at least."""
+    wait_s_max: float = 600.0
+    """How long it waits for `samples_min`; then the rollout stands until a person promotes or aborts it."""
+
+
+class ReleaseState(StrEnum):
+    """What was made of a revision before its first replica."""
+
+    PREPARING = "preparing"
+    PREPARED = "prepared"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """The making of a revision: environment, build, migration. Observed, not stored: the engine remembers what is made
+    and says so at once when it is asked again."""
+
+    service: str
+    revision: int
+    state: ReleaseState
+    since: float
+    progress: str = ""
+    """`installing 14 packages`"""
+    error: str = ""
+    """Why it failed, in one line with the way out."""
+    tail: tuple[str, ...] = ()
+    """The last lines of the failed step's log, at most 20."""
