@@ -62,7 +62,7 @@ def test_every_decision_is_in_the_index() -> None:
 def journal_kinds() -> set[str]:
     """Of events that are kept, and those that the journal makes up from several."""
     source = inspect.getsource(journal)
-    never = re.search(r"case (ev\.\w+\(\)(?: \| ev\.\w+\(\))*):\n\s+return \[\]", source)
+    never = re.search(r"case \(?(\s*ev\.\w+\(\)(?:\s+\| ev\.\w+\(\))*)\s*\)?:\n\s+return \[\]", source)
     assert never is not None
     dropped = set(re.findall(r"ev\.(\w+)", never[1])) | {"ProbeSucceeded", "ProbeFailed"}
     made_up = set(re.findall(r'kind="(\w+)"', source))
