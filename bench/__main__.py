@@ -10,6 +10,7 @@ import argparse
 import importlib
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -32,6 +33,8 @@ def main(arguments: list[str]) -> int:
     if unknown:
         print(f"no benchmark {', '.join(unknown)}; there are: {', '.join(there)}", file=sys.stderr)
         return 2
+    # What is installed has its .pyc files; without them each start would compile Shoal anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if not options.no_install:
         machine.install_peers()
     results, failed = [], 0

@@ -30,6 +30,7 @@ from shoal.control.journal import Feed
 from shoal.control.routing import Routing
 from shoal.control.status import Identity
 from shoal.engines.local.engine import LocalEngine
+from shoal.engines.local.gate import wait_until_open
 from shoal.engines.local.keeper.start import start_keeper
 from shoal.errors import ShoalError
 from shoal.mesh.compile import MeshOptions
@@ -102,6 +103,10 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
     stack.push_async_callback(engine.close)
     network = await engine.lease_network(prefer=network)
     store.put(NETWORK, str(network))
+    # Envoy comes up, and a child process tries out namespaces, while this process reads its store and opens its API.
+    await engine.start_proxy_ahead()
+    names = asyncio.create_task(engine.find_names(), name="names")
+    stack.callback(names.cancel)
     sink = XdsServer(inbox, clock, state.xds_socket)
     controller = Controller(
         inbox=inbox,
@@ -114,6 +119,7 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
         feed=feed,
     )
     adopted = await controller.attach()
+    await names
     controller.note(ev.DaemonStarted(at=clock.now(), pid=os.getpid(), version=shoal.__version__, adopted=adopted))
     for problem in store.problems:
         controller.note(ev.Warned(at=clock.now(), subject="daemon", message=problem))
@@ -198,6 +204,7 @@ def daemon_argv(state: StateFolder) -> list[str]:
 
 def main() -> int:
     state = StateFolder(Path(sys.argv[1]))
+    wait_until_open(state.gate)
     try:
         uvloop.run(run(state))
     except asyncio.CancelledError:

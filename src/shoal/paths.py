@@ -30,6 +30,11 @@ class StateFolder:
         return self.root / "state.db"
 
     @property
+    def gate(self) -> Path:
+        """Locked by a `shoal up` that still reads its file: the daemon waits (`engines.local.gate`)."""
+        return self.root / "daemon.gate"
+
+    @property
     def logs(self) -> Path:
         """`<service>/<replica>.log` of replicas; `daemon.log`, `envoy.log`, `keeper.log` of Shoal's own."""
         return self.root / "logs"

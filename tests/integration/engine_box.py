@@ -67,6 +67,7 @@ class Box:
             proxy_launch=lambda: (self.proxy_argv, {"PATH": os.environ["PATH"]}),
             restart_keeper=self.start_keeper,
         )
+        await self.engine.find_names()
         self._run = asyncio.create_task(self.engine.run())
 
     async def start_keeper(self) -> None:

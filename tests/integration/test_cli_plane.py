@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from shoal.client import plane
+from shoal.client.headstart import head_start
+from shoal.engines.local import gate
 from shoal.engines.local.keeper import start
-from shoal.errors import EngineError
+from shoal.errors import EngineError, UsageError
 from shoal.paths import StateFolder
 from tests.support.processes import until
 
@@ -35,7 +37,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StateFold
     try:
         yield made
     finally:
-        plane._give_up(made)
+        plane.dismiss(made)
         until(lambda: not plane.plane_runs(made), "the keeper's end", within_s=10)
         shutil.rmtree(runtime)
 
@@ -78,7 +80,7 @@ def test_a_plane_is_started_once_and_its_end_is_seen(state: StateFolder, daemon:
     with plane.Departure(state) as departure:
         assert not departure.done()
         assert not departure.wait(0.05)
-        plane._give_up(state)
+        plane.dismiss(state)
         assert departure.wait(10)
     assert not plane.plane_runs(state)
 
@@ -88,3 +90,36 @@ def test_where_nothing_runs_there_is_nothing_to_wait_for(state: StateFolder) -> 
     assert not plane.has_leftovers(state)
     with plane.Departure(state) as departure:
         assert departure.done()
+
+
+WAITS = """
+import sys
+from pathlib import Path
+from shoal.engines.local import gate
+print("at the gate")
+gate.wait_until_open(Path(sys.argv[1]))
+print("works")
+"""
+
+
+def test_a_file_that_is_wrong_ends_the_plane_that_was_started_ahead_before_it_did_anything(
+    state: StateFolder, daemon: Callable[..., None]
+) -> None:
+    daemon(WAITS, str(state.gate))
+    log = state.logs / "daemon.log"
+    start.make_folders(state)
+    state.database.touch()  # it was up before
+    with pytest.raises(UsageError), head_start(state.root.parent):
+        until(lambda: log.exists() and "at the gate" in log.read_text(), "the daemon at the gate", within_s=10)
+        raise UsageError("the file is wrong")
+    assert not plane.plane_runs(state)
+    assert "works" not in log.read_text()
+    with gate.closed(state.gate):
+        pass
+
+
+def test_an_app_that_was_never_up_has_nothing_started_ahead(state: StateFolder, daemon: Callable[..., None]) -> None:
+    daemon(ANSWERS, str(state.api_socket))
+    with head_start(state.root.parent):
+        pass
+    assert not state.root.exists()

@@ -25,7 +25,7 @@ from shoal.model.event import (
     Warned,
 )
 from shoal.model.replica import TcpAddress, UnixAddress
-from tests.integration.engine_box import Box, run
+from tests.integration.engine_box import Box, run, until
 from tests.support.port import free_port
 from tests.support.processes import alive
 
@@ -476,6 +476,37 @@ def test_the_proxy_is_started_once_and_its_end_reported(tmp_path: Path) -> None:
         end = (await box.event(ProxyExited)).exit
         assert (end.code, end.tail) == (-signal.SIGTERM, ("proxy is up",))
         assert await box.engine.observe_proxy() is None
+
+    run(tmp_path, scenario)
+
+
+def test_a_proxy_that_was_started_ahead_is_told_of_only_when_it_is_asked_for(tmp_path: Path) -> None:
+    async def scenario(box: Box) -> None:
+        await box.engine.start_proxy_ahead()
+        await box.proxy_logged("proxy is up")
+        assert await box.engine.observe_proxy() is None
+        assert ProxyStarted not in map(type, box.events)
+        await box.engine.start_proxy()
+        pid = (await box.event(ProxyStarted)).pid
+        assert await box.engine.observe_proxy() == pid
+        await box.engine.stop_proxy()
+        await box.event(ProxyExited)
+
+    run(tmp_path, scenario)
+
+
+def test_a_proxy_that_dies_ahead_of_its_time_is_started_when_it_is_asked_for(tmp_path: Path) -> None:
+    async def scenario(box: Box) -> None:
+        argv, box.proxy_argv = box.proxy_argv, ["/bin/sh", "-c", "echo gone at once"]
+        await box.engine.start_proxy_ahead()
+        await box.proxy_logged("gone at once")
+        await until(lambda: not box.engine._proxy.ahead, "its end")
+        assert not {ProxyStarted, ProxyExited} & set(map(type, box.events))
+        box.proxy_argv = argv
+        await box.engine.start_proxy()
+        await box.event(ProxyStarted)
+        await box.engine.stop_proxy()
+        await box.event(ProxyExited)
 
     run(tmp_path, scenario)
 

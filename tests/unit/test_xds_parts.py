@@ -234,7 +234,7 @@ def test_the_bootstrap_holds_no_port_and_comes_back_fast() -> None:
     assert "port_value" not in text
     assert config["admin"]["address"]["pipe"] == {"path": "/r/admin.sock", "mode": 0o600}
     (service,) = config["dynamic_resources"]["ads_config"]["grpc_services"]
-    assert service["envoy_grpc"]["retry_policy"]["retry_back_off"] == {"base_interval": "0.1s", "max_interval": "0.5s"}
+    assert service["envoy_grpc"]["retry_policy"]["retry_back_off"] == {"base_interval": "0.02s", "max_interval": "0.5s"}
 
 
 def test_every_app_has_an_envoy_of_its_own_number() -> None:

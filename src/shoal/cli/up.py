@@ -19,8 +19,9 @@ from shoal.cli.options import file_option, shoal_command
 from shoal.cli.output import emit, emit_line, is_terminal, note, problem_details, say, show_error
 from shoal.cli.progress import Progress, failing, is_up, why_not_ready
 from shoal.cli.stop import take_down
-from shoal.cli.target import app_of
+from shoal.cli.target import app_of, folder_of
 from shoal.cli.views import addresses, entry_line, reasons, services_table, summary
+from shoal.client.headstart import head_start
 from shoal.client.plane import Departure, ensure_plane, plane_runs
 from shoal.errors import ConflictError, NotReadyError, NotRunningError
 from shoal.model.app import App
@@ -67,7 +68,8 @@ def command(
     ends again and again: then its last lines are shown. In the foreground such an app is taken down again, unless
     it was serving before; with -d it runs on. Ctrl-C in the foreground takes the app down, also one that ran before.
     """
-    app = app_of(target, port, file)
+    with head_start(folder_of(target, file)):
+        app = app_of(target, port, file)
     state = StateFolder.beside(Path(app.folder))
     with sigterm_as_interrupt():
         return Up(app, state, timeout, detach=detach, as_json=as_json).run()

@@ -24,7 +24,7 @@ from shoal.paths import StateFolder
 START_S_MAX = 30.0
 DEATHS_MAX = 3
 """So often the daemon may end before it has answered once."""
-_POLL_S = 0.03
+_POLL_S = 0.01
 _TAIL_LINES = 20
 
 
@@ -47,7 +47,7 @@ def ensure_plane(state: StateFolder, *, timeout_s: float = START_S_MAX) -> bool:
             deaths.add(daemon["pid"])
         late = time.monotonic() > deadline
         if late or len(deaths) >= DEATHS_MAX:
-            _give_up(state)
+            dismiss(state)
             what = f"did not answer within {timeout_s:g} s" if late else "ends as soon as it starts"
             raise EngineError(
                 f"Shoal's daemon {what}",
@@ -138,8 +138,8 @@ def entering(context: ExecContext, argv: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", "-S", str(enter), *inside, "--", *argv]
 
 
-def _give_up(state: StateFolder) -> None:
-    """Ends a keeper that looks after nothing but a daemon that does not work."""
+def dismiss(state: StateFolder) -> None:
+    """Ends a keeper that looks after nothing but its daemon, and that daemon."""
     processes = _ask(state, "list").get("processes")
     if processes is not None and not any(p["running"] and p["name"] != "daemon" for p in processes):
         _ask(state, "shutdown")

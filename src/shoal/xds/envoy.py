@@ -12,7 +12,8 @@ from pathlib import Path
 from shoal.errors import UnsupportedError
 from shoal.mesh.denial import CONTROL_CLUSTER
 
-RECONNECT_S = 0.1
+RECONNECT_S = 0.02
+"""The first pause, which doubles: Envoy is mostly up before the control plane has something to say."""
 RECONNECT_S_MAX = 0.5
 DRAIN_S = 10
 CONNECTIONS_MAX = 50_000

@@ -104,7 +104,7 @@ class LocalEngine:
         restart_keeper: Callable[[], Awaitable[None]],
         python: Path | None = None,
     ) -> LocalEngine:
-        """Attaches to the keeper that answers on `state.keeper_socket`; finds out whether services can have names.
+        """Attaches to the keeper that answers on `state.keeper_socket`. `find_names` comes before the first start.
 
         `proxy_launch` gives Envoy's argv and environment, `own_proxy_launch` those of the second one, which is started
         in the mesh network once a service has a network of its own; `restart_keeper` starts a keeper unless one
@@ -125,10 +125,14 @@ class LocalEngine:
         engine._take_over(listing)
         engine._proxy.take_over(listing)
         engine._mesh.take_over(listing)
+        return engine
+
+    async def find_names(self) -> None:
+        """Finds out whether services can have names here: some 50 ms, of which a child process takes most."""
+        launcher = self._launcher
         launcher.named, launcher.names_reason = await asyncio.to_thread(names.detect)
         if not launcher.named:
             await launcher.warn("app", "services find each other by variables only", launcher.names_reason)
-        return engine
 
     @property
     def names_mode(self) -> str:
@@ -165,6 +169,7 @@ class LocalEngine:
 
     async def shutdown_keeper(self) -> None:
         """The keeper ends when nothing but the daemon runs any more, and that has ended too."""
+        await self._proxy.drop()
         await self._link.call("shutdown")
 
     def exec_context(self, app: App, edges: EdgeMap, service: str) -> ExecContext:
@@ -282,6 +287,10 @@ class LocalEngine:
 
     # --- ports.Engine: the proxy
 
+    async def start_proxy_ahead(self) -> None:
+        """Before anybody asks for it: `start_proxy` finds it there. Until then `observe_proxy` does not know of it."""
+        await self._proxy.start_ahead()
+
     async def start_proxy(self) -> None:
         await self._proxy.start()
 
@@ -290,7 +299,7 @@ class LocalEngine:
         await self._proxy.stop()
 
     async def observe_proxy(self) -> int | None:
-        return self._proxy.pid
+        return None if self._proxy.ahead else self._proxy.pid
 
     def want_mesh_network(self) -> None:
         """Services of the app have networks of their own, and Envoy must be there before they start."""

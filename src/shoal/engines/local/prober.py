@@ -14,9 +14,9 @@ from shoal.model.event import Event, ProbeFailed, ProbeSucceeded
 from shoal.model.replica import Address
 
 PAUSE_S_FIRST = 0.02
-PAUSE_GROWTH = 1.5
+PAUSE_GROWTH = 1.3
 PAUSE_S = 1.0
-"""Between two probes: the first grows to the last, until the replica is ready. By half each time: with doubling, a
+"""Between two probes: the first grows to the last, until the replica is ready. By a third each time: with doubling, a
 replica could have been ready for as long as it took to get there."""
 EAGER_PAUSE_S, EAGER_ASKS = 0.03, 100
 """`shoal dev`: so often, for so many times, before the pauses grow; each costs 0.1 ms."""

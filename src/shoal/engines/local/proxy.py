@@ -34,6 +34,8 @@ class ProxyProcess:
         self, link: KeeperLink, state: StateFolder, *, inbox: Inbox, clock: Clock, launch: ProxyLaunch
     ) -> None:
         self.pid: int | None = None
+        self.ahead = False
+        """It was started before anybody asked for it, so nobody has been told of it."""
         self._link = link
         self._state = state
         self._inbox = inbox
@@ -42,31 +44,57 @@ class ProxyProcess:
         self._started_at = 0.0
         self._killing: asyncio.Task[None] | None = None
 
+    async def start_ahead(self) -> None:
+        """Starts it while others get ready: it takes 0.15 s to come up. Where that fails, `start` will tell why."""
+        if self.pid is not None:
+            return
+        self.ahead = True
+        try:
+            await self._spawn()
+        except ShoalError:
+            self.ahead = False
+
     async def start(self) -> None:
         """Does nothing when it runs. Raises nothing: a failure is a ProxyExited."""
+        if self.ahead:
+            self.ahead = False
+            if self.pid is not None:
+                await self._inbox.put(ProxyStarted(at=self._clock.now(), pid=self.pid))
+            return  # else the keeper's event is on its way
         if self.pid is not None:
             return
         try:
-            argv, env = self._launch()
-            if not os.access(argv[0], os.X_OK):
-                raise EngineError(f"{argv[0]} is not there, or no program", way_out="name one in SHOAL_ENVOY")
-            self._started_at = self._clock.now()
-            await self._link.call(
-                "spawn",
-                name=NAME,
-                argv=[sys.executable, "-I", "-S", unparented.__file__, *argv],
-                env=env,
-                cwd=str(self._state.root),
-                log=str(self._log),
-                tag={"kind": "proxy"},
-                namespace=None,
-            )
+            await self._spawn()
         except ShoalError as error:
             if isinstance(error, KeeperError) and error.reason == "exists":
                 return
             now = self._clock.now()
             end = Exit(at=now, error=str(error), tail=tuple(error.detail.splitlines()[-tails.LINES :]))
             await self._inbox.put(ProxyExited(at=now, exit=end))
+
+    async def _spawn(self) -> None:
+        argv, env = self._launch()
+        if not os.access(argv[0], os.X_OK):
+            raise EngineError(f"{argv[0]} is not there, or no program", way_out="name one in SHOAL_ENVOY")
+        self._started_at = self._clock.now()
+        await self._link.call(
+            "spawn",
+            name=NAME,
+            argv=[sys.executable, "-I", "-S", unparented.__file__, *argv],
+            env=env,
+            cwd=str(self._state.root),
+            log=str(self._log),
+            tag={"kind": "proxy"},
+            namespace=None,
+        )
+
+    async def drop(self) -> None:
+        """Ends one that was started ahead and that nobody came to need."""
+        if self.ahead:
+            try:
+                await self._link.call("signal", name=NAME, signal=int(signal.SIGKILL), group=True)
+            except KeeperError:
+                pass  # it has ended
 
     async def stop(self) -> None:
         """SIGTERM, and SIGKILL when that had its time. Ends in a ProxyExited, also where there is no process."""
@@ -109,12 +137,16 @@ class ProxyProcess:
 
     async def spawned(self, pid: int) -> None:
         self.pid = pid
-        await self._inbox.put(ProxyStarted(at=self._clock.now(), pid=pid))
+        if not self.ahead:
+            await self._inbox.put(ProxyStarted(at=self._clock.now(), pid=pid))
 
     async def exited(self, pid: int, exit_code: int | None) -> None:
         if self.pid != pid:
             return
         at = self._clock.now()
+        if self.ahead:
+            self.pid, self.ahead = None, False
+            return  # `start` tries once more, and tells
         tail = await asyncio.to_thread(tails.tail, self._log, since=self._started_at)
         self.pid = None
         await self._inbox.put(ProxyExited(at=at, exit=Exit(at=at, code=exit_code, tail=tail)))
