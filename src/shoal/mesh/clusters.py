@@ -22,7 +22,7 @@ from shoal.mesh import defaults
 from shoal.mesh.messages import by_ads, duration, packed, pipe_address, socket_address
 from shoal.mesh.sides import Door, door_path
 from shoal.mesh.snapshot import Message
-from shoal.model.app import External, Port, Protocol, Service
+from shoal.model.app import External, Port, Protocol, PythonApp, Service
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -36,6 +36,13 @@ def grpc_cluster_name(service: Service, port: Port) -> str:
     """Where gRPC requests to the port go."""
     name = cluster_name(service, port)
     return name if port.protocol is Protocol.GRPC else f"{name}|h2"
+
+
+def usual_cluster_name(service: Service, port: Port) -> str:
+    """Where all goes that is neither gRPC nor an upgrade. What serves `run:` is known, and speaks HTTP/2: with it,
+    Envoy and replica together take 60 to 100 µs less a request."""
+    known = isinstance(service.workload, PythonApp) and port.number == service.port
+    return grpc_cluster_name(service, port) if known else cluster_name(service, port)
 
 
 def clusters(service: Service) -> Iterator[Message]:
@@ -159,6 +166,10 @@ def _http1() -> Message:
 @cache
 def _http2() -> Message:
     explicit = _Options.ExplicitHttpConfig(
-        http2_protocol_options=protocol_pb2.Http2ProtocolOptions(allow_connect=True)  # WebSockets over HTTP/2
+        http2_protocol_options=protocol_pb2.Http2ProtocolOptions(
+            allow_connect=True,  # WebSockets over HTTP/2
+            initial_stream_window_size=UInt32Value(value=defaults.STREAM_WINDOW),
+            initial_connection_window_size=UInt32Value(value=defaults.CONNECTION_WINDOW),
+        )
     )
     return packed(_Options(common_http_protocol_options=_COMMON, explicit_http_config=explicit))

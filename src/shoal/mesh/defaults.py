@@ -12,6 +12,10 @@ CONNECTS_TCP = 5
 """Attempts to connect one TCP caller, each to the next replica."""
 UPSTREAM_IDLE_S = 15.0
 """Connections to a replica are closed by us before granian (30 s), node (5 s is retried) or others close them."""
+STREAM_WINDOW = 256 << 10
+CONNECTION_WINDOW = 256 << 20
+"""Bytes of answers that a replica may send ahead over HTTP/2. There is room for a thousand streams: those who do not
+read must not hold up those who do, with whom they share a connection."""
 FETCH_TIMEOUT_S = 5.0
 """How long a cluster or listener waits for its endpoints or routes before it goes on with what it had."""
 

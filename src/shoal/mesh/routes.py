@@ -11,7 +11,7 @@ from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from google.protobuf.wrappers_pb2 import UInt32Value
 
 from shoal.mesh import defaults
-from shoal.mesh.clusters import cluster_name, grpc_cluster_name
+from shoal.mesh.clusters import cluster_name, grpc_cluster_name, usual_cluster_name
 from shoal.mesh.messages import containing, duration, matching, packed, set_header
 from shoal.mesh.problems import Problem, answering, is_grpc
 from shoal.mesh.sides import Door
@@ -140,23 +140,25 @@ def _send_to(
     """Adds the routes of one path to one service: first those without a time-out, then the retry classes.
 
     Streams (WebSockets, gRPC, server-sent events) would be cut by the request time-out; gRPC brings its own in
-    `grpc-timeout`. gRPC has a cluster of its own. What is idempotent, or carries an `Idempotency-Key`, is tried again
-    on every failure; anything else only where no application can have seen it.
+    `grpc-timeout`. gRPC has a cluster of its own, and upgrades exist over HTTP/1.1 alone. What is idempotent, or
+    carries an `Idempotency-Key`, is tried again on every failure; anything else only where no application can have
+    seen it.
     """
     idempotent = _header(":method", matching("|".join(defaults.IDEMPOTENT_METHODS)))
     event_stream = _header("accept", containing("text/event-stream"))
     upgrade = route_components_pb2.HeaderMatcher(name="upgrade", present_match=True)
     keyed = route_components_pb2.HeaderMatcher(name="idempotency-key", present_match=True)
     cluster, grpc_cluster = cluster_name(service, port), grpc_cluster_name(service, port)
+    usual = usual_cluster_name(service, port)
     for leads_to, headers, stream, again in (
         (cluster, (upgrade,), True, _UNSEEN),
         (grpc_cluster, (is_grpc(), keyed), True, _IDEMPOTENT),
         (grpc_cluster, (is_grpc(),), True, _UNSEEN),
-        (cluster, (event_stream, idempotent), True, _IDEMPOTENT),
-        (cluster, (event_stream,), True, _UNSEEN),
-        (cluster, (idempotent,), False, _IDEMPOTENT),
-        (cluster, (keyed,), False, _IDEMPOTENT),
-        (cluster, (), False, _UNSEEN),
+        (usual, (event_stream, idempotent), True, _IDEMPOTENT),
+        (usual, (event_stream,), True, _UNSEEN),
+        (usual, (idempotent,), False, _IDEMPOTENT),
+        (usual, (keyed,), False, _IDEMPOTENT),
+        (usual, (), False, _UNSEEN),
     ):
         route = host.routes.add(name=cluster, match=match)
         route.match.headers.extend(headers)

@@ -36,6 +36,9 @@ Say = Callable[[str], None]
 WSGI_THREADS = 32
 """Requests that a WSGI replica works on at once; idle threads end after 30 s. granian's own default is 512."""
 BACKLOG = 1024
+STREAMS, STREAM_WINDOW = 200, 256 << 10
+"""Requests on one connection of Envoy's (it opens more as it needs them), and bytes of each that may wait to be read.
+The connection has room for all of them: an upload that the application does not read must not hold up the others."""
 
 
 class Granian:
@@ -46,6 +49,7 @@ class Granian:
         self.threads: Any = importlib.import_module("granian.server.mt").MTServer
         constants = importlib.import_module("granian.constants")
         self.interfaces: Any = constants.Interfaces
+        self.http2: Any = importlib.import_module("granian.http").HTTP2Settings
         self.log_levels: Any = importlib.import_module("granian.log").LogLevels
         # Free-threaded builds are what the thread server was made for; it refuses others in this one method, although
         # its workers run there as well. A granian that has it no more is not one that we know.
@@ -100,6 +104,11 @@ def _settings(granian: Granian, socket_path: str) -> dict[str, Any]:
     return {
         "uds": Path(socket_path),
         "backlog": BACKLOG,
+        "http2_settings": granian.http2(
+            initial_stream_window_size=STREAM_WINDOW,
+            initial_connection_window_size=STREAM_WINDOW * STREAMS,
+            max_concurrent_streams=STREAMS,
+        ),
         "log_level": granian.log_levels.error,
         # Incremental: granian's own configuration would close every log handler that the service has just made.
         "log_dictconfig": {"incremental": True, "handlers": {}, "formatters": {}},
