@@ -265,3 +265,29 @@ def test_what_holds_the_network_comes_back(app: App, part: str) -> None:
     app.shoal.wait_for_event("ReplicaExited", app.shoal.replicas("details")[0]["id"], after=seen)
     app.shoal.wait_for_status(lambda status: status["health"] == "ready", "all ready again")
     app.shoal.eventually(lambda: app.ask("/call/details/")[:2] == (200, "product > details"), "details answers")
+
+
+@pytest.mark.parametrize("daemon", [False, True], ids=["", "and the daemon"])
+def test_a_network_that_died_whole_is_made_anew_with_the_replicas_in_it(app: App, daemon: bool) -> None:
+    pids = app.shoal.pids()
+    own = {name: pid for name, pid in pids.items() if name.partition("-")[0] not in ("envoy", "host")}
+    seen = app.shoal.status()["sequence"]
+    dead = [app.system_pid("envoy-own"), app.system_pid("network")]
+    for pid in [*([app.shoal.status()["daemon_pid"]] if daemon else []), *dead]:
+        os.kill(pid, signal.SIGKILL)
+    app.shoal.eventually(
+        lambda: not set(own.values()) & set(app.shoal.pids().values()), "no replica of the dead network", within_s=60
+    )
+    app.shoal.wait_for_status(lambda status: status["health"] == "ready", "all ready again", within_s=60)
+    path = f"/call/host:{app.hosts_port}/call/reviews:9080/call/product:9080/"
+    app.shoal.eventually(lambda: app.ask(path)[0] == 200, "answers again")
+    assert app.shoal.pids()["host-r1"] == pids["host-r1"]
+    ends = {e["subject"]: e["message"] for e in app.shoal.events(seen) if e["kind"] == "ReplicaExited"}
+    assert ends.keys() == own.keys()
+    assert all("its network was lost" in words for words in ends.values()), ends
+    told = [e["message"] for e in app.shoal.events(seen) if e["kind"] == "Warned"]
+    assert len([words for words in told if "was lost, and made anew" in words]) == 1, told
+    # Traffic first: each was out of Envoy before it was asked to end.
+    kinds = [(e["kind"], e["subject"]) for e in app.shoal.events(seen)]
+    for name in own:
+        assert kinds.index(("ReplicaUnready", name)) < kinds.index(("ReplicaExited", name))

@@ -17,6 +17,7 @@ from shoal.engines.local.launching import Launcher, Prepared, further_lease
 from shoal.engines.local.networks import detection
 from shoal.engines.local.networks.mesh import MeshNetwork
 from shoal.engines.local.networks.reach import Reach
+from shoal.engines.local.networks.stranded import Stranded
 from shoal.engines.local.prober import Probed, Prober
 from shoal.engines.local.proxy import NAME as PROXY
 from shoal.engines.local.proxy import ProxyLaunch, ProxyProcess
@@ -90,7 +91,8 @@ class LocalEngine:
             on_up=self._on_up,
         )
         self._proxy = ProxyProcess(self._link, state, inbox=inbox, clock=clock, launch=proxy_launch)
-        self._mesh = MeshNetwork(self._link, state, launch=own_proxy_launch or proxy_launch)
+        self._mesh = MeshNetwork(self._link, state, launch=own_proxy_launch or proxy_launch, on_new=self._leave_dead_network)
+        self._stranded = Stranded(inbox, clock, ask=self._ask_to_end)
 
     @classmethod
     async def connect(
@@ -147,6 +149,7 @@ class LocalEngine:
     async def run(self) -> None:
         """Reports what happens, for ever. A keeper that dies is replaced, and what runs is found again."""
         self._mesh.revive()
+        await self._leave_dead_network()
         await self._link.run()
 
     async def close(self) -> None:
@@ -154,6 +157,7 @@ class LocalEngine:
         await self._prober.close()
         await self._proxy.close()
         await self._mesh.close()
+        await self._stranded.close()
         starts = [start.work for start in self._starts.values() if start.work is not None]
         for work in starts:
             work.cancel()
@@ -342,7 +346,12 @@ class LocalEngine:
         if prepared.own_address is None:
             return prepared.request
         files: dict[str, object] = prepared.request["namespace"] or {}  # type: ignore[assignment]
-        return {**prepared.request, "namespace": {**files, "network": self._mesh.network_of(prepared.own_address)}}
+        tag: dict[str, object] = prepared.request["tag"]  # type: ignore[assignment]
+        return {
+            **prepared.request,
+            "tag": {**tag, "mesh": self._mesh.id},
+            "namespace": {**files, "network": self._mesh.network_of(prepared.own_address)},
+        }
 
     async def _signal(self, process: _Process, *, force: bool) -> None:
         name, pid, asks = process.tag.replica, process.pid, signal.Signals[process.tag.stop_signal]
@@ -357,6 +366,18 @@ class LocalEngine:
             if error.reason != "unknown":
                 raise
             # It ends this moment: the keeper's event is on its way.
+
+    async def _leave_dead_network(self) -> None:
+        """For replicas that hang on another mesh network than the one that there is."""
+        if self._mesh.id:
+            running = [process.tag for process in self._processes.values() if process.running]
+            for tag in await self._stranded.find(running, self._mesh.id):
+                self._prober.stop(tag.replica)
+
+    async def _ask_to_end(self, tag: ReplicaTag, force: bool) -> None:
+        process = self._processes.get(tag.replica)
+        if process is not None and process.running and process.tag == tag:
+            await self._signal(process, force=force)
 
     # --- what the keeper tells
 
@@ -402,6 +423,7 @@ class LocalEngine:
         log = self._launcher.log_of(tag.service, tag.replica)
         at = self._clock.now()
         end = await asyncio.to_thread(endings.explain, tag, exit_code, log, at)
+        end = self._stranded.ended(tag, end)
         # Not earlier: a stop would find no process, and an end without reasons would be told in place of this one.
         self._processes[tag.replica] = _Process(tag=tag, pid=pid, running=False, exit_code=exit_code)
         await self._inbox.put(ev.ReplicaExited(at=at, replica=tag.replica, attempt=tag.attempt, exit=end))
@@ -439,6 +461,7 @@ class LocalEngine:
 
     async def _settle_with_the_new_keeper(self) -> None:
         self._mesh.revive()
+        await self._leave_dead_network()
         answer = await self._link.call("hello")
         if self._network is not None:
             wanted = self._network

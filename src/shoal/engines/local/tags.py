@@ -34,6 +34,8 @@ class ReplicaTag:
 
     own_address: str | None = None
     """In its own network, where it has one."""
+    mesh: str = ""
+    """Which mesh network that hangs on, where it does: the network is dead once there is another."""
 
     @property
     def addresses(self) -> tuple[tuple[str, Address], ...]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from shoal.engines.local.keeper import holder, unparented
@@ -27,10 +28,16 @@ class MeshNetwork:
     """Started by `ensure`, kept alive from then on, ended by `stop`. Each of the two keeps the network while the other
     is started again."""
 
-    def __init__(self, link: KeeperLink, state: StateFolder, *, launch: ProxyLaunch) -> None:
+    def __init__(
+        self, link: KeeperLink, state: StateFolder, *, launch: ProxyLaunch, on_new: Callable[[], Awaitable[None]]
+    ) -> None:
+        """`on_new`: called when a network was made, which no replica is in that ran before."""
+        self.id = ""
+        """Of the network that there is; empty: none was made yet."""
         self._link = link
         self._state = state
         self._launch = launch
+        self._on_new = on_new
         self._pids: dict[str, int] = {}
         self._wanted = False
         self._ended = False
@@ -79,9 +86,11 @@ class MeshNetwork:
 
     def take_over(self, listing: Listing) -> None:
         """What runs according to a keeper that was found."""
-        self._pids = {row["name"]: row["pid"] for row in listing if row["name"] in (HOLDER, ENVOY) and row["running"]}
-        if self._pids:
+        there = [row for row in listing if row["name"] in (HOLDER, ENVOY) and row["running"]]
+        self._pids = {row["name"]: row["pid"] for row in there}
+        for row in there:
             self._wanted = True
+            self.id = (row.get("tag") or {}).get("id", "")
 
     def revive(self) -> None:
         """Starts again what has ended, if it is wanted."""
@@ -117,8 +126,12 @@ class MeshNetwork:
     async def _start_holder(self) -> None:
         inhabitant = self._inhabitant()
         network = {"kind": "join", "mesh": inhabitant} if inhabitant else {"kind": "create"}
+        if inhabitant is None:
+            self.id = secrets.token_hex(4)
         argv = [sys.executable, "-I", "-S", holder.__file__, str(self._state.network_socket)]
         await self._spawn(HOLDER, argv, {}, network)
+        if inhabitant is None:
+            await self._on_new()
 
     async def _start_envoy(self) -> None:
         argv, env = self._launch()
@@ -136,7 +149,7 @@ class MeshNetwork:
                 env=env,
                 cwd=str(self._state.root),
                 log=log,
-                tag={"kind": "network"},
+                tag={"kind": "network", "id": self.id},
                 namespace=namespace,
             )
         except KeeperError as error:
