@@ -133,6 +133,7 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
             pid=os.getpid(),
             names=engine.names_mode,
             names_reason=engine.names_reason,
+            no_way_out=engine.no_way_out,
         ),
         check_ports=lambda app: [*engine.check_networks(app), *engine.check_ports(app)],
         context=lambda desired, service: engine.exec_context(desired.app, controller.edges, service),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import http.server
 import json
 import os
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +84,8 @@ with socket.create_connection(("redis", 6379), timeout=5) as connection:
 class App:
     """An app of which four services hard-code 0.0.0.0:9080 or 127.0.0.1:9080."""
 
-    def __init__(self, shoal: Plane, port: int, hosts_port: int) -> None:
-        self.shoal, self.port, self.hosts_port = shoal, port, hosts_port
+    def __init__(self, shoal: Plane, port: int, hosts_port: int, outside: int) -> None:
+        self.shoal, self.port, self.hosts_port, self.outside = shoal, port, hosts_port, outside
 
     @property
     def url(self) -> str:
@@ -104,6 +107,34 @@ class App:
         return int(record["pid"])
 
 
+class Outside(http.server.BaseHTTPRequestHandler):
+    """What is not part of the app."""
+
+    def do_GET(self) -> None:
+        body = f"outside, asked for {self.path}".encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def someone_outside(port: int) -> Iterator[None]:
+    """On 127.0.0.2, and on 127.0.0.1, which is what `*.localhost` stands for."""
+    servers = [http.server.ThreadingHTTPServer((host, port), Outside) for host in ("127.0.0.1", "127.0.0.2")]
+    for server in servers:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    try:
+        yield
+    finally:
+        for server in servers:
+            server.shutdown()
+            server.server_close()
+
+
 @pytest.fixture(scope="module")
 def app() -> Iterator[App]:
     with tempfile.TemporaryDirectory(prefix="shoal-test-", dir="/tmp") as name:
@@ -119,11 +150,11 @@ def app() -> Iterator[App]:
                 "environment": somebody.environment,
                 "owner": somebody.uid,
             }
-        port, hosts_port = free_port(), free_port()
+        port, hosts_port, outside = free_port(), free_port(), free_port()
         text = f"""
 services:
   product: {{command: [python3, server.py, product, 0.0.0.0, "9080"], network: own, port: 9080, replicas: 2,
-    calls: [reviews, ratings, details, host, redis]}}
+    calls: [reviews, ratings, details, host, redis], egress: ["127.0.0.2:{outside}", "*.localhost:{outside}"]}}
   reviews: {{command: [python3, server.py, reviews, 0.0.0.0, "9080"], network: own, port: 9080, replicas: 2,
     calls: [product]}}
   ratings: {{command: [python3, server.py, ratings, 127.0.0.1, "9080"], network: own, port: 9080,
@@ -137,7 +168,8 @@ gateway: {{port: {port}, routes: {{/: product, /ratings: ratings}}}}
         files = {"shoal.yaml": text, "server.py": SERVER, "redis.py": REDIS, "tell.py": TELL_REDIS}
         with plane(folder / "app", files=files, **command) as shoal:
             shoal.up()
-            yield App(shoal, port, hosts_port)
+            with someone_outside(outside):
+                yield App(shoal, port, hosts_port, outside)
 
 
 @pytest.mark.parametrize(
@@ -195,6 +227,35 @@ def test_a_command_runs_in_the_network_of_a_replica(app: App) -> None:
     assert run("python3", "tell.py") == "+PING"  # redis:6379, by its bare name
     assert run("curl", "-sS", "http://details/") == "details"
     assert run("curl", "-sS", "http://127.0.0.1:9080/") == "product"
+
+
+def test_what_its_egress_names_is_reached_by_the_variables_that_programs_know(app: App) -> None:
+    def curl(*arguments: str) -> str:
+        command = ("curl", "-sS", "--max-time", "20", "-w", "\n%{http_connect} %{http_code}", *arguments)
+        return app.shoal.shoal("exec", "product", "--", *command, check=False).stdout
+
+    url = f"http://127.0.0.2:{app.outside}/where"
+    assert curl(url) == "outside, asked for /where\n000 200"
+    assert curl("--proxytunnel", url) == "outside, asked for /where\n200 200"
+    for name in ("a.localhost", "B.c.localhost"):
+        proxied = ("--noproxy", "-", "--proxytunnel", f"http://{name}:{app.outside}/")
+        assert curl(*proxied) == "outside, asked for /\n200 200"
+    # Another port, another host, and the machine's own 127.0.0.1, where the published ports are.
+    for place in (f"127.0.0.2:{app.port}", "192.0.2.1", f"127.0.0.1:{app.outside}", f"localhost:{app.outside}"):
+        refused = curl("--noproxy", "-", f"http://{place}/")
+        line = place if ":" in place else f"{place}:80"
+        assert refused.endswith("\n000 403"), refused
+        problem = json.loads(refused.rpartition("\n")[0])
+        assert problem["code"] == "egress-denied"
+        assert f"egress: [127.0.0.2:{app.outside}, *.localhost:{app.outside}, {line}]" in problem["way_out"], problem
+    assert curl("--noproxy", "-", "--proxytunnel", "http://192.0.2.1:443/").endswith("\n403 000")
+    # Not by the proxy: no way at all, for this service and for those without a list on this machine's loopback.
+    assert "\n000 000" in curl("--noproxy", "*", url)
+
+
+def test_a_service_with_a_list_calls_the_others_past_the_proxy(app: App) -> None:
+    said = app.shoal.shoal("exec", "product", "--", "sh", "-c", 'echo "$NO_PROXY"; curl -sS http://details/').stdout
+    assert said.splitlines() == ["localhost,127.0.0.1,::1,product,reviews,ratings,details,redis,host", "details"]
 
 
 def test_a_service_that_runs_cannot_move_to_another_network(app: App) -> None:

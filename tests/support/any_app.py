@@ -9,6 +9,7 @@ from shoal.model.app import App, Command, External, Gateway, Network, Port, Prot
 NAMES = ("a", "b-b", "c", "0", "x" * 63)
 NUMBERS = (80, 443, 3000, 3001, 65535)
 HOSTS = ("10.0.0.7", "2001:db8::7", "db.example.com", "localhost")
+EGRESS = (None, (), ("api.example.com:443", "*.example.com:80"), ("[2001:db8::7]:80", "db.example.com:5432"))
 TEXTS = ("localhost", "shop.example.com:8080", "100%", "[::1]:3000")
 PATHS = ("/", "/x", "/x/y", "/z+(%41)", "/100%", "/~a.b")
 
@@ -56,6 +57,7 @@ def _service(draw: st.DrawFn, name: str, names: list[str], published: set[int]) 
         calls=tuple(draw(st.lists(st.sampled_from(names), max_size=3, unique=True))),
         rewrite_host=draw(st.none() | st.sampled_from(TEXTS)),
         network=network,
+        egress=draw(st.sampled_from(EGRESS)) if network is Network.OWN else None,
         loopback=network is Network.OWN and draw(st.booleans()),
     )
 

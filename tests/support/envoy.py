@@ -21,7 +21,7 @@ from shoal.mesh.routes import Times
 from shoal.mesh.snapshot import Message, Snapshot
 from shoal.model.app import App
 from shoal.model.event import Event, ResourceRejected, SnapshotApplied
-from shoal.model.topology import DENIED, Edge, EdgeMap
+from shoal.model.topology import DENIED, EGRESS, Edge, EdgeMap
 from shoal.xds.admin import admin_get
 from shoal.xds.envoy import bootstrap, envoy_argv, find_envoy, remove_shared_memory
 from shoal.xds.server import XdsServer
@@ -59,6 +59,7 @@ class ListInbox:
 def edge_map(app: App, network: int) -> EdgeMap:
     """Leases for every declared call and every caller's deny address, numbered as they come."""
     pairs = [(service.name, callee) for service in app.services for callee in (*service.calls, DENIED)]
+    pairs += [(service.name, EGRESS) for service in app.services if service.egress]
     return EdgeMap(
         network=network,
         edges={pair: Edge(caller=pair[0], callee=pair[1], number=n) for n, pair in enumerate(pairs, start=1)},

@@ -15,6 +15,7 @@ from shoal.model import cron
 from shoal.model.app import App, Command, External, Network, Protocol, Restart, Service
 from shoal.spec.barriers import cycles
 from shoal.spec.check import name_flaw
+from shoal.spec.egress import flaw_of
 from shoal.spec.schema import MAX_REPLICAS, STOP_SIGNALS, is_label
 
 PORTS = range(1, 65_536)
@@ -106,6 +107,9 @@ def _service_flaws(service: Service, services: dict[str, Service]) -> Iterator[s
         yield f"listen: {service.listen} is no port"
     if (service.listen is not None or service.loopback) and service.network is not Network.OWN:
         yield "listen: it needs network: own"
+    if service.egress is not None and service.network is not Network.OWN:
+        yield "egress: it needs network: own"
+    yield from (f"egress: {text!r} {wrong}" for text in service.egress or () if (wrong := flaw_of(text)))
     if service.network is Network.OWN and isinstance(service.workload, External):
         yield "network: what is external is not run"
     if not 0 <= service.replicas <= MAX_REPLICAS:

@@ -16,7 +16,7 @@ from google.protobuf.internal import api_implementation
 
 from shoal.engines.local.keeper.start import SOCKET_PATH_MAX, own_folder
 from shoal.engines.local.names import detect
-from shoal.engines.local.networks import detection
+from shoal.engines.local.networks import detection, ways_out
 from shoal.engines.local.ports import WIDTH_MIN, kernel_range, lease_range
 from shoal.engines.local.uv import find_uv
 from shoal.errors import ShoalError
@@ -46,6 +46,7 @@ def examine() -> list[Finding]:
         ("uv", _uv),
         ("names", _names),
         ("networks", _networks),
+        ("egress", _egress),
         ("run folder", _run_folder),
         ("open files", _open_files),
         ("ports", _ports),
@@ -116,6 +117,14 @@ def _networks(name: str) -> Finding:
         return Finding(name=name, state="ok", detail="replicas can have networks of their own (network: own)")
     what, _, way_out = why.partition("; ")
     return Finding(name=name, state="degraded", detail=f"no 'network: own': {what}", way_out=way_out)
+
+
+def _egress(name: str) -> Finding:
+    works, why = ways_out.detect()
+    if works:
+        return Finding(name=name, state="ok", detail="replicas with networks of their own reach the outside (pasta)")
+    what, _, way_out = why.partition("; ")
+    return Finding(name=name, state="degraded", detail=f"'network: own' has no way outside: {what}", way_out=way_out)
 
 
 def _run_folder(name: str) -> Finding:

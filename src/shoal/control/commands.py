@@ -61,7 +61,14 @@ class Commands:
 
     def explain(self, service: str) -> Explanation:
         desired, target = self._target(service)
-        return explain(target, desired, self._controller.observed, self._plan(), self._controller.edges)
+        return explain(
+            target,
+            desired,
+            self._controller.observed,
+            self._plan(),
+            self._controller.edges,
+            self._identity().no_way_out,
+        )
 
     def exec_context(self, service: str) -> ExecContext:
         desired, _ = self._target(service)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from shoal.model.app import App, Service
-from shoal.model.topology import DENIED
+from shoal.model.topology import DENIED, EGRESS
 from shoal.model.world import Desired, Revision, Target
 from shoal.spec import wire
 
@@ -18,7 +18,9 @@ def digest(app: App, service: Service) -> str:
     How many replicas there are, what is published, how they are called and what they start after changes no replica.
     """
     ports = tuple(replace(port, publish=False) for port in service.ports)
-    essence = replace(service, replicas=0, publish=False, ports=ports, rewrite_host=None, after=())
+    # What is on the list is Envoy's; whether there is one, the replica's variables say.
+    egress = service.egress and ("",)
+    essence = replace(service, replicas=0, publish=False, ports=ports, rewrite_host=None, after=(), egress=egress)
     callees = [
         f"{callee}:{port.number}:{port.name}:{port.protocol}"
         for callee in service.calls
@@ -62,4 +64,5 @@ def edge_pairs(app: App) -> Sequence[tuple[str, str]]:
     return [
         *((service.name, callee) for service in app.services for callee in service.calls),
         *((service.name, DENIED) for service in app.services),
+        *((service.name, EGRESS) for service in app.services if service.egress),
     ]

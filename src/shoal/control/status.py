@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shoal.control.egress import egress_settings
 from shoal.control.jobs import health as job_health
 from shoal.control.jobs import job_status
 from shoal.control.jobs import settings as job_settings
@@ -39,6 +40,8 @@ class Identity:
     pid: int
     names: str
     names_reason: str
+    no_way_out: str = ""
+    """Why networks of their own have no way to the outside here; empty: they have one."""
 
 
 _ORDER = list(Health)
@@ -236,7 +239,10 @@ def runs(service: Service) -> str:
             return f"external {service.workload}"
 
 
-def explain(target: Target, desired: Desired, observed: Observed, plan: Plan, edges: EdgeMap) -> Explanation:
+def explain(
+    target: Target, desired: Desired, observed: Observed, plan: Plan, edges: EdgeMap, no_way_out: str = ""
+) -> Explanation:
+    """`no_way_out`: as in `Identity`."""
     service = target.service
     name = service.name
     own = {r.id for r in observed.of(name)}
@@ -249,7 +255,7 @@ def explain(target: Target, desired: Desired, observed: Observed, plan: Plan, ed
     )
     return Explanation(
         service=service_status(target, desired, observed, plan),
-        settings=_settings(target),
+        settings=_settings(target, no_way_out),
         decisions=decisions,
         waits=tuple(f"{w.subject}: {w.reason}" for w in plan.waits if w.subject == name or w.subject in own),
         reaches={
@@ -283,7 +289,7 @@ def _after(service: Service) -> list[str]:
     return [f"{other}: {barriers[other]}" if other in barriers else other for other in service.after]
 
 
-def _settings(target: Target) -> tuple[Setting, ...]:
+def _settings(target: Target, no_way_out: str) -> tuple[Setting, ...]:
     service = target.service
     plain = Service(name=service.name, workload=service.workload, folder=service.folder)
 
@@ -308,6 +314,7 @@ def _settings(target: Target) -> tuple[Setting, ...]:
         setting("restart", service.restart.value, plain.restart.value),
         setting("stop_signal", service.stop_signal, plain.stop_signal),
         setting("rewrite_host", service.rewrite_host or "no", "no"),
+        *egress_settings(service, no_way_out),
         setting("names", service.names.value, plain.names.value),
         setting("env_file", ", ".join(service.env_files) or "none", "none"),
         *(Setting(name=f"env {key}", value="set", source="app file") for key, _ in service.env),

@@ -124,6 +124,13 @@ def _lead_to(built: Message, name: str, address: Message) -> None:
     )
 
 
+def leading_to(name: str, address: Message) -> Message:
+    """To one address, as bytes."""
+    built = cluster_pb2.Cluster(name=name, connect_timeout=duration(defaults.CONNECT_TIMEOUT_S))
+    _lead_to(built, name, address)
+    return built
+
+
 def _breaker() -> Message:
     limits = circuit_breaker_pb2.CircuitBreakers.Thresholds
     return circuit_breaker_pb2.CircuitBreakers(

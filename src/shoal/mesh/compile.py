@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
+from shoal.mesh import egress
 from shoal.mesh.clusters import cluster_name, clusters
 from shoal.mesh.denial import Denied, denial_routes, denial_routes_name, denied_addresses, deny_log, tcp_deny_log
 from shoal.mesh.listeners import (
@@ -80,7 +81,10 @@ def compile_app(
     denied = list(islice(here, options.deny_listeners_max))
     answered = {denial.caller.name: denial.caller for denial in denied if not denial.tcp}
     routes.extend(denial_routes(caller, options.app_file) for caller in answered.values())
+    routes.extend(egress.far_routes(app, options.app_file) if front else ())
+    outside = egress.far_clusters(app) if front else egress.near_clusters(app, options.doors)
     listeners = [
+        *(egress.far_listeners(app, options.doors) if front else egress.near_listeners(app, edges)),
         *(_published(app, options) if front else ()),
         *_edges(app, edges, side),
         *map(_denied, denied),
@@ -89,7 +93,10 @@ def compile_app(
     if front:
         listeners.append(socket_door("mesh.sock", options.mesh_socket, routes=MESH))
     return {
-        CLUSTER: {cluster.name: cluster for service in reachable for cluster in clusters(service)},
+        CLUSTER: {
+            cluster.name: cluster
+            for cluster in (*(cluster for service in reachable for cluster in clusters(service)), *outside)
+        },
         LISTENER: {listener.name: listener for listener in listeners},
         ROUTES: {configuration.name: configuration for configuration in routes},
     }

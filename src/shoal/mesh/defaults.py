@@ -8,6 +8,10 @@ STREAM_IDLE_S = 3600.0
 """Event streams, gRPC and WebSockets have no time-out but this: an hour without a byte either way."""
 
 CONNECT_TIMEOUT_S = 1.0
+CONNECT_OUTSIDE_S = 10.0
+"""To what `egress:` names, which may be on another continent."""
+EGRESS_PORT = 3128
+"""Of the proxy that `HTTPS_PROXY` names; Squid's, which people know."""
 CONNECTS_TCP = 5
 """Attempts to connect one TCP caller, each to the next replica."""
 UPSTREAM_IDLE_S = 15.0

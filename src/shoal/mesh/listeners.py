@@ -84,6 +84,22 @@ def inner_door_for_bytes(name: str, path: str, *, cluster: str) -> Message:
     return _bytes_to(name, pipe_address(path, mode=0o600), cluster)
 
 
+def forward_door(name: str, path: str, *, routes: str, resolving: Message, replies: Message) -> Message:
+    """Where requests come in that are for places outside: a proxy, which says nothing of itself in them. `resolving`:
+    the configuration of the filter that looks up their names."""
+    manager = _manager(name, routes, ())
+    manager.ClearField("early_header_mutation_extensions")
+    manager.use_remote_address.value = False
+    manager.generate_request_id.value = False
+    manager.upgrade_configs.add(upgrade_type="CONNECT")
+    manager.local_reply_config.CopyFrom(replies)
+    lookup = http_connection_manager_pb2.HttpFilter(
+        name="envoy.filters.http.dynamic_forward_proxy", typed_config=resolving
+    )
+    manager.http_filters.insert(0, lookup)
+    return _listener(name, pipe_address(path, mode=0o600), manager)
+
+
 def edge(name: str, host: str, port: int, *, routes: str) -> Message:
     """The address of one declared call."""
     return _listener(name, socket_address(host, port), _manager(name, routes, _FROM_A_SERVICE))

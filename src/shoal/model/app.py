@@ -183,6 +183,9 @@ class Service:
     """With a network of its own: where its process listens for `port`. None: on that number."""
     loopback: bool = False
     """It listens on 127.0.0.1 of its own network alone."""
+    egress: tuple[str, ...] | None = None
+    """With a network of its own: where it may connect outside the app, `host:port` or `*.host:port`. None: not said,
+    so that it may connect to everything where the machine has a way (pasta)."""
 
     @property
     def every_port(self) -> tuple[Port, ...]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 DENIED = "*"
 """The callee of a caller's deny edge: every name that it has not declared leads there."""
+EGRESS = ">"
+"""The callee of a caller's way out to what its `egress:` names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

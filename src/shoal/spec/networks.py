@@ -16,6 +16,7 @@ class Networked(TypedDict):
     network: Network
     listen: int | None
     loopback: bool
+    egress: tuple[str, ...] | None
 
 
 def networked(review: Review, loc: Loc, service: ServiceFile) -> Networked:
@@ -25,6 +26,14 @@ def networked(review: Review, loc: Loc, service: ServiceFile) -> Networked:
             review.at_key((*loc, "listen"), "needs a network of its own", "add 'network: own', or listen on $PORT")
         elif service.run is not None:
             review.at_key((*loc, "listen"), "a 'run' service is served where Shoal says", "remove it")
+    if service.egress is not None and network is Network.HOST and review.sound(*loc, "network"):
+        message = "cannot hold a service back that shares the machine's network"
+        review.at_key((*loc, "egress"), message, "add 'network: own', or remove it")
     written = str(service.listen or "")
     host, _, port = written.rpartition(":")
-    return Networked(network=network, listen=int(port) if port else None, loopback=host != "")
+    return Networked(
+        network=network,
+        listen=int(port) if port else None,
+        loopback=host != "",
+        egress=None if service.egress is None else tuple(service.egress),
+    )

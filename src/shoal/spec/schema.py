@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from shoal.model import cron
+from shoal.spec.egress import Egress
 
 JSON_SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MAX_REPLICAS = 100
@@ -442,13 +443,21 @@ class ServiceFile(_Strict):
         default="host",
         description="`host`: its processes share the machine's network, and each listens on `$PORT`. `own`: each "
         "replica has a network of its own (Linux, no root needed). It may listen on any port of any address, several "
-        "replicas on the same, and it reaches nothing but the services in `calls`: no other replica, and no internet.",
+        "replicas on the same, and it reaches nothing but the services in `calls` and what `egress` allows: no other "
+        "replica, no port of the machine.",
     )
     listen: Annotated[int | str, BeforeValidator(_listen), Field(json_schema_extra=_LISTEN)] | None = Field(
         default=None,
         description="With `network: own`, where the program listens, when it is not `port`: a port, or "
         "`127.0.0.1:<port>` for a program that listens on that address alone.",
         examples=[9080, "127.0.0.1:9080"],
+    )
+    egress: Egress | None = Field(
+        default=None,
+        description="With `network: own`, where it may connect outside the app: a list of `host:port`, in which `*` "
+        "is any beginning of a name. Its processes get `HTTPS_PROXY` and the like; all else is refused, with the line "
+        "to add. `[]`: nowhere. Default: everywhere, where the machine has pasta (package passt); else nowhere.",
+        examples=[["api.example.com:443", "*.example.org:443"]],
     )
     names: NamesMode = Field(
         default="auto",

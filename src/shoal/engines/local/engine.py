@@ -14,10 +14,11 @@ from shoal.engines.local import endings, names, stopping, tags, tails, taken
 from shoal.engines.local.keeper_client import KeeperError
 from shoal.engines.local.keeper_link import KeeperLink, Listing
 from shoal.engines.local.launching import Launcher, Prepared, further_lease
-from shoal.engines.local.networks import detection
+from shoal.engines.local.networks import detection, ways_out
 from shoal.engines.local.networks.mesh import MeshNetwork
 from shoal.engines.local.networks.reach import Reach
 from shoal.engines.local.networks.stranded import Stranded
+from shoal.engines.local.networks.ways_out import Inside, WaysOut
 from shoal.engines.local.prober import Probed, Prober
 from shoal.engines.local.proxy import NAME as PROXY
 from shoal.engines.local.proxy import ProxyLaunch, ProxyProcess
@@ -91,7 +92,10 @@ class LocalEngine:
             on_up=self._on_up,
         )
         self._proxy = ProxyProcess(self._link, state, inbox=inbox, clock=clock, launch=proxy_launch)
-        self._mesh = MeshNetwork(self._link, state, launch=own_proxy_launch or proxy_launch, on_new=self._leave_dead_network)
+        self._mesh = MeshNetwork(
+            self._link, state, launch=own_proxy_launch or proxy_launch, on_new=self._leave_dead_network
+        )
+        self._ways_out = WaysOut(self._link, state, wanted=self._wanting_ways_out, mesh=lambda: self._mesh.pid)
         self._stranded = Stranded(inbox, clock, ask=self._ask_to_end)
 
     @classmethod
@@ -127,6 +131,7 @@ class LocalEngine:
         engine._take_over(listing)
         engine._proxy.take_over(listing)
         engine._mesh.take_over(listing)
+        engine._ways_out.take_over(listing)
         return engine
 
     async def find_names(self) -> None:
@@ -146,9 +151,15 @@ class LocalEngine:
         """Why it is `env`; empty otherwise."""
         return self._launcher.names_reason
 
+    @property
+    def no_way_out(self) -> str:
+        """Why replicas with networks of their own have none to the outside, if they have no list of places."""
+        return ways_out.detect()[1]
+
     async def run(self) -> None:
         """Reports what happens, for ever. A keeper that dies is replaced, and what runs is found again."""
         self._mesh.revive()
+        self._ways_out.settle()
         await self._leave_dead_network()
         await self._link.run()
 
@@ -158,6 +169,7 @@ class LocalEngine:
         await self._proxy.close()
         await self._mesh.close()
         await self._stranded.close()
+        await self._ways_out.close()
         starts = [start.work for start in self._starts.values() if start.work is not None]
         for work in starts:
             work.cancel()
@@ -181,13 +193,15 @@ class LocalEngine:
         context = self._launcher.exec_context(app, edges, app.service(service))
         if app.service(service).network is not Network.OWN:
             return context
-        replica = next((p.pid for p in self._processes.values() if p.running and p.tag.service == service), None)
-        if replica is None or not self._mesh.pids:
+        replica = next((p for p in self._processes.values() if p.running and p.tag.service == service), None)
+        mesh = self._mesh.pid
+        if replica is None or mesh is None:
             raise EngineError(
                 f"no replica of {service} runs, and the command would enter the network of one",
                 way_out="start one: shoal up",
             )
-        return replace(context, network=f"{min(self._mesh.pids)}:{replica}")
+        resolv = self._launcher.resolv(app.service(service)) if replica.tag.way_out else None
+        return replace(context, network=":".join([str(mesh), str(replica.pid), *([resolv] if resolv else [])]))
 
     def check_ports(self, app: App) -> list[str]:
         """One line for each port that the app needs on this machine and others hold. Reads /proc: some 10 ms."""
@@ -350,7 +364,7 @@ class LocalEngine:
         return {
             **prepared.request,
             "tag": {**tag, "mesh": self._mesh.id},
-            "namespace": {**files, "network": self._mesh.network_of(prepared.own_address)},
+            "namespace": {**files, "network": self._mesh.network_of(prepared.own_address, prepared.resolv)},
         }
 
     async def _signal(self, process: _Process, *, force: bool) -> None:
@@ -367,6 +381,13 @@ class LocalEngine:
                 raise
             # It ends this moment: the keeper's event is on its way.
 
+    def _wanting_ways_out(self) -> list[Inside]:
+        return [
+            Inside(replica=process.tag.replica, attempt=process.tag.attempt, pid=process.pid)
+            for process in self._processes.values()
+            if process.running and process.tag.way_out
+        ]
+
     async def _leave_dead_network(self) -> None:
         """For replicas that hang on another mesh network than the one that there is."""
         if self._mesh.id:
@@ -382,7 +403,7 @@ class LocalEngine:
     # --- what the keeper tells
 
     async def _on_event(self, event: dict[str, Any]) -> None:
-        if self._mesh.heard(event):
+        if self._mesh.heard(event) or self._ways_out.heard(event):
             return
         tag = tags.from_json(event.get("tag"))
         match event["event"]:
@@ -414,6 +435,7 @@ class LocalEngine:
             )
         )
         self._probe(process)
+        self._ways_out.settle()
 
     async def _exited(self, tag: ReplicaTag, pid: int, exit_code: int | None) -> None:
         known = self._processes.get(tag.replica)
@@ -426,6 +448,7 @@ class LocalEngine:
         end = self._stranded.ended(tag, end)
         # Not earlier: a stop would find no process, and an end without reasons would be told in place of this one.
         self._processes[tag.replica] = _Process(tag=tag, pid=pid, running=False, exit_code=exit_code)
+        self._ways_out.settle()
         await self._inbox.put(ev.ReplicaExited(at=at, replica=tag.replica, attempt=tag.attempt, exit=end))
 
     # --- a keeper is lost and another found
@@ -450,6 +473,7 @@ class LocalEngine:
                 await self._exited(old.tag, old.pid, None)
         await self._proxy.reconcile(listing)
         self._mesh.take_over(listing)
+        self._ways_out.take_over(listing)
 
     async def _on_up(self) -> None:
         try:
@@ -461,6 +485,7 @@ class LocalEngine:
 
     async def _settle_with_the_new_keeper(self) -> None:
         self._mesh.revive()
+        self._ways_out.settle()
         await self._leave_dead_network()
         answer = await self._link.call("hello")
         if self._network is not None:

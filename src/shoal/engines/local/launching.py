@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 from shoal.engines.local import surroundings
 from shoal.engines.local.environments import Environment, Environments
 from shoal.engines.local.hosts import HostsFiles
+from shoal.engines.local.keeper import outside
+from shoal.engines.local.networks import resolver, ways_out
 from shoal.engines.local.networks.addresses import AddressLeases
 from shoal.engines.local.overlays import Overlays
 from shoal.engines.local.ports import PortLeases
@@ -35,6 +38,8 @@ class Prepared:
     """The fields of `spawn` beside the name."""
     own_address: str | None = None
     """Of a replica with a network of its own: its address there."""
+    resolv: str | None = None
+    """Its own resolv.conf there; None: the machine's."""
 
 
 class Launcher:
@@ -67,6 +72,7 @@ class Launcher:
         found = await self._environments.prepare(Path(service.folder), app_folder, progress, dev=app.dev)
         environment, overlay = await self._for_workload(service, found, progress)
         own = self.addresses.lease(launch.replica) if service.network is Network.OWN else None
+        way_out = own is not None and service.egress is None and ways_out.detect()[0]
         address = self._address(launch.replica, app, service, own)
         ports = self._further(launch.replica, app, service, own)
         place = Place(
@@ -94,15 +100,18 @@ class Launcher:
             ports=ports,
             folder=service.folder,
             own_address=own,
+            way_out=way_out,
             stop_signal=service.stop_signal,
         )
         env = surroundings.environment(self._base, app, service, edges, place)
+        argv = surroundings.argv(app, service, edges, place)
         if isinstance(service.health, HealthCheck) and service.health.command:
             self._variables[launch.replica] = env
         return Prepared(
             own_address=own,
+            resolv=self.resolv(service) if way_out else None,
             request={
-                "argv": surroundings.argv(app, service, edges, place),
+                "argv": [sys.executable, "-I", "-S", outside.__file__, "--", *argv] if way_out else argv,
                 "env": env,
                 "cwd": service.folder,
                 "log": str(self.log_of(service.name, launch.replica)),
@@ -110,6 +119,11 @@ class Launcher:
                 "namespace": namespace,
             },
         )
+
+    def resolv(self, service: Service) -> str | None:
+        """Of a service with a way out. EngineError."""
+        path = resolver.file_for(self._state.hosts) if service.egress is None else None
+        return None if path is None else str(path)
 
     def exec_context(self, app: App, edges: EdgeMap, service: Service) -> ExecContext:
         environment: Environment | None = self._environments.locate(Path(service.folder), Path(app.folder), dev=app.dev)

@@ -15,6 +15,7 @@ from shoal.engines.local.overlays import RUNNER
 from shoal.errors import EngineError
 from shoal.model.app import App, Command, External, PythonApp, Service
 from shoal.model.topology import EdgeMap
+from shoal.planner.egress import proxy_variables
 from shoal.planner.environment import fill_in, injected, port_variable, references
 
 SHELL = ("/bin/sh", "-c")
@@ -61,6 +62,7 @@ def environment(base: Mapping[str, str], app: App, service: Service, edges: Edge
         env["VIRTUAL_ENV"] = str(place.environment.folder)
         env["PATH"] = os.pathsep.join([str(place.environment.folder / "bin"), env.get("PATH", os.defpath)])
     env |= injected(app, service, edges, named=place.named, replica=place.replica, data_dir=str(place.data_dir))
+    env |= proxy_variables(app, service, edges, dict(service.env))
     if place.port is not None:
         env["PORT"] = str(place.port)
     env |= {port_variable(name): str(number) for name, number in place.ports.items()}

@@ -34,6 +34,8 @@ class ReplicaTag:
 
     own_address: str | None = None
     """In its own network, where it has one."""
+    way_out: bool = False
+    """It is to have a way to the outside from there."""
     mesh: str = ""
     """Which mesh network that hangs on, where it does: the network is dead once there is another."""
 

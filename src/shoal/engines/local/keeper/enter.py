@@ -1,5 +1,5 @@
 """Runs a command in a service's surroundings (`shoal exec`):
-`python -I -S enter.py HOSTS|- NSSWITCH|- [MESH_PID:REPLICA_PID] -- ARGV...`, with a network that it enters.
+`python -I -S enter.py HOSTS|- NSSWITCH|- [MESH_PID:REPLICA_PID[:RESOLV]] -- ARGV...`, with a network that it enters.
 
 Becomes the command, so that terminal, signals and exit code are the command's own. 127: no such command, 126: it
 cannot be run, 125: no namespace, each with the reason on stderr.
@@ -36,12 +36,12 @@ def main(argv: list[str]) -> int:
 def _network(pids: str) -> Any:
     """OSError: one of the processes ended."""
     networks = importlib.import_module("keeper.networks")
-    mesh, _, replica = pids.partition(":")
+    mesh, replica, *resolv = pids.split(":", 2)
     user, net = networks.namespaces_of(int(mesh))
     os.close(net)
     other, net = networks.namespaces_of(int(replica))
     os.close(other)
-    return networks.Network(networks.ENTER, user=user, net=net)
+    return networks.Network(networks.ENTER, user=user, net=net, resolv=resolv[0] if resolv else None)
 
 
 def _say(code: int, words: str) -> int:

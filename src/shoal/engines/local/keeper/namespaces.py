@@ -13,6 +13,7 @@ from .networks import Network
 
 HOSTS = "/etc/hosts"
 NSSWITCH = "/etc/nsswitch.conf"
+RESOLV = "/etc/resolv.conf"
 _NSCD = ("/run/nscd", "/var/run/nscd")
 
 
@@ -47,9 +48,15 @@ def enter(hosts: str | None, nsswitch: str | None, network: Network | None = Non
         _map(inside=(0, 0), outside=(uid, gid))
     if network is not None:
         _enter_network(network)
-    if hosts is not None and target is not None:
+    resolv = network.resolv if network is not None else None
+    if target is not None or resolv is not None:
         _unshare(linux.CLONE_NEWNS)
-        _bind(hosts, target, nsswitch)
+        # Slave, not private: what the machine mounts later must still appear inside.
+        _mount("none", "/", None, linux.MS_REC | linux.MS_SLAVE)
+        if hosts is not None and target is not None:
+            _bind(hosts, target, nsswitch)
+        if resolv is not None and os.path.isfile(RESOLV):
+            _mount(resolv, os.path.realpath(RESOLV), None, linux.MS_BIND)
     if unprivileged and (network is None or network.kind in (networks.OWN, networks.ENTER)):
         _unshare(linux.CLONE_NEWUSER)
         _map(inside=(uid, gid), outside=(0, 0))
@@ -64,8 +71,6 @@ def _hosts_target() -> str:
 
 
 def _bind(hosts: str, target: str, nsswitch: str | None) -> None:
-    # Slave, not private: what the machine mounts later must still appear inside.
-    _mount("none", "/", None, linux.MS_REC | linux.MS_SLAVE)
     _mount(hosts, target, None, linux.MS_BIND)
     if nsswitch is not None and os.path.isfile(NSSWITCH):
         _mount(nsswitch, os.path.realpath(NSSWITCH), None, linux.MS_BIND)

@@ -31,13 +31,17 @@ class Network:
 
     CREATE: in a new mesh network, as root there. JOIN: in the mesh network, as root there. OWN: in a new network of its
     own with that address. For both, `user` and `net` are descriptors of the mesh network's namespaces. ENTER: in the
-    network of a replica, with no more rights than it has; `net` is that network's.
+    network of a replica, with no more rights than it has; `net` is that network's. `resolv`: the file that is its
+    resolv.conf, in OWN and ENTER; None: the machine's.
     """
 
-    __slots__ = ("address", "kind", "net", "user")
+    __slots__ = ("address", "kind", "net", "resolv", "user")
 
-    def __init__(self, kind: str, *, address: str = "", user: int = -1, net: int = -1) -> None:
+    def __init__(
+        self, kind: str, *, address: str = "", user: int = -1, net: int = -1, resolv: str | None = None
+    ) -> None:
         self.kind = kind
+        self.resolv = resolv
         self.address = address
         self.user = user
         self.net = net

@@ -88,7 +88,10 @@ class Operations:
         address = _get(wanted, "address", str) if kind == networks.OWN else ""
         if kind == networks.OWN and networks.number_of(address) is None:
             raise RequestError("bad-request", f"{address!r} is no address of a replica, which is 10.77.x.y")
-        return self._processes.network(kind, _get(wanted, "mesh", str), address)
+        resolv = None if wanted.get("resolv") is None else _get(wanted, "resolv", str)
+        network = self._processes.network(kind, _get(wanted, "mesh", str), address)
+        network.resolv = resolv
+        return network
 
     def _signal(self, _client: Client, request: Request) -> Answer:
         group = _get(request, "group", bool) if "group" in request else False

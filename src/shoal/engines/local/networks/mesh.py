@@ -48,9 +48,14 @@ class MeshNetwork:
     def pids(self) -> set[int]:
         return set(self._pids.values())
 
-    def network_of(self, address: str) -> dict[str, str]:
-        """As `spawn` takes it, for a replica with that address."""
-        return {"kind": "own", "mesh": self._inhabitant() or HOLDER, "address": address}
+    @property
+    def pid(self) -> int | None:
+        """Of one that is in the network."""
+        return min(self._pids.values(), default=None)
+
+    def network_of(self, address: str, resolv: str | None = None) -> dict[str, str | None]:
+        """As `spawn` takes it, for a replica with that address. `resolv`: its resolv.conf; None: the machine's."""
+        return {"kind": "own", "mesh": self._inhabitant() or HOLDER, "address": address, "resolv": resolv}
 
     async def ensure(self) -> None:
         """Starts what does not run. EngineError."""
