@@ -30,8 +30,6 @@ def place(text: str) -> str:
             f"write {text}:443" if re.fullmatch(_HOST, written) else "such as api.example.com:443 or *.example.com:443"
         )
         raise _wrong("must be host:port", hint)
-    if found["host"] == "*":
-        raise _wrong("would be everything", "leave 'egress' out, or name the hosts")
     return written
 
 

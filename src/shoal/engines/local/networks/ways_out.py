@@ -25,6 +25,7 @@ from shoal.paths import StateFolder
 ADDRESS, MASK, END = "10.79.0.2", "255.255.255.252", "out"
 """Of every replica's end: each is alone in its network."""
 TUN = Path("/dev/net/tun")
+ROUTES = Path("/proc/net/route")
 RETRY_S_FIRST = 0.2
 RETRY_S_MAX = 10.0
 _SUFFIX = ".pasta"
@@ -47,7 +48,7 @@ def detect() -> tuple[bool, str]:
 def _is_connected() -> bool:
     """Whether there is a default route of IPv4."""
     try:
-        lines = Path("/proc/net/route").read_text().splitlines()[1:]
+        lines = ROUTES.read_text().splitlines()[1:]
     except OSError:
         return False
     return any(line.split()[1:2] == ["00000000"] for line in lines)
