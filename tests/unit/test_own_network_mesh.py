@@ -121,8 +121,7 @@ def test_low_ports_of_own_networks_are_not_bound_on_the_machine() -> None:
 
 def published(app: App, replicas: list[Replica]) -> Snapshot:
     desired: Desired = next_desired(app, None, {}, 0.0)[0]
-    observed = Observed()
-    observed.replicas = {replica.id: replica for replica in replicas}
+    observed = Observed(replicas={replica.id: replica for replica in replicas})
     snapshot = Routing(OPTIONS).snapshot(desired, observed, edges_of(app))
     assert snapshot is not None
     return snapshot

@@ -32,3 +32,6 @@ class Snapshot:
     """Those that are endpoints in it."""
     own: Mapping[str, Mapping[str, Message]] | None = None
     """The resources of the second Envoy, which is in the mesh network (`mesh.sides`). None: there is none."""
+    changed: frozenset[str] | None = None
+    """The endpoints that are not as in the snapshot of the version before, where nothing else differs from it. None:
+    anything may."""

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from shoal.model.app import App, Service
 from shoal.model.replica import Replica
+from shoal.model.replicas import Replicas
 from shoal.model.rollout import Release
 from shoal.model.signals import Traffic
 
@@ -94,7 +95,7 @@ class Routes:
 class Observed:
     """What is there. One writer, the controller, which folds events into it (`planner.fold`); the planner reads."""
 
-    replicas: dict[str, Replica] = field(default_factory=dict)
+    replicas: Replicas = field(default_factory=Replicas)
     """By id."""
     proxy: Proxy = field(default_factory=Proxy)
     applied: Routes = Routes(version=0, generation=0, replicas=frozenset())
@@ -112,6 +113,9 @@ class Observed:
     traffic: dict[tuple[str, int], Traffic] = field(default_factory=dict)
     """By service and revision: the newest counters, of services with a rollout under way."""
 
+    def __post_init__(self) -> None:
+        self.replicas = Replicas(self.replicas)  # a plain dict will do where one is made
+
     @property
     def routed(self) -> frozenset[str]:
         """Replicas that Envoy may still send requests to."""
@@ -119,4 +123,4 @@ class Observed:
 
     def of(self, service: str) -> list[Replica]:
         """A service's replicas, by number."""
-        return sorted((r for r in self.replicas.values() if r.service == service), key=lambda r: r.number)
+        return self.replicas.of(service)

@@ -230,7 +230,8 @@ def _nothing_routes(observed: Observed, at: float) -> None:
 
 
 def _detach(observed: Observed, at: float) -> None:
-    routed = observed.routed
-    for replica in observed.replicas.values():
-        if replica.state is ReplicaState.DRAINING and replica.detached_at is None and replica.id not in routed:
+    draining = [r for r in observed.replicas.not_ready.values() if r.state is ReplicaState.DRAINING]
+    routed = observed.routed if draining else frozenset()
+    for replica in draining:
+        if replica.detached_at is None and replica.id not in routed:
             observed.replicas[replica.id] = replace(replica, detached_at=at)

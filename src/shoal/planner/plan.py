@@ -46,16 +46,11 @@ def plan(desired: Desired | None, observed: Observed, now: float) -> Plan:
     steps: list[Step] = [*_leaving(observed, now)]
     # Only these are looked at closely: asking each of a thousand services for its replicas is a million comparisons.
     restless = _restless(desired, observed)
-    of_service: dict[str, list[Replica]] = {name: [] for name in restless}
-    for replica in observed.replicas.values():
-        if replica.service in restless:
-            of_service[replica.service].append(replica)
-    for service, there in of_service.items():
-        if service not in desired.targets:
-            steps += _drain_all(_by_number(there), "its service was removed from the app")
+    for service in sorted(restless - desired.targets.keys()):
+        steps += _drain_all(observed.of(service), "its service was removed from the app")
     for name in desired.targets if restless else ():
         if name in restless:
-            there = _by_number(of_service[name])
+            there = observed.of(name)
             target = desired.targets[name]
             if desired.down:
                 steps += _drain_all([r for r in there if not _is_history(r, desired)], "the app goes down")
@@ -74,30 +69,26 @@ def plan(desired: Desired | None, observed: Observed, now: float) -> Plan:
     )
 
 
-def _by_number(replicas: list[Replica]) -> list[Replica]:
-    return sorted(replicas, key=lambda replica: replica.number)
-
-
 def _restless(desired: Desired, observed: Observed) -> set[str]:
     """Services that are not as wanted: of all others, as many replicas as wanted are ready, and there are no more."""
-    restless: set[str] = set()
-    good: dict[str, int] = {}
-    targets = desired.targets
-    for replica in observed.replicas.values():
-        name = replica.service
-        target = targets.get(name)
-        if replica.state is ReplicaState.READY and target is not None and target.is_current(replica):
-            good[name] = good.get(name, 0) + 1
-        else:
-            restless.add(name)
+    replicas, targets = observed.replicas, desired.targets
     if desired.down:
-        return restless.union(good)
-    restless.update(
+        return set(replicas.services)
+    if replicas.wanted is not targets:
+        replicas.wanted, replicas.unsettled = targets, targets.keys() | replicas.services
+    settled = {
         name
-        for name, target in targets.items()
-        if good.get(name, 0) != target.replicas or target.service.job is not None
-    )
-    return restless
+        for name in replicas.unsettled
+        if (_is_settled(targets[name], replicas.of(name)) if name in targets else name not in replicas.services)
+    }
+    replicas.unsettled -= settled
+    return set(replicas.unsettled)
+
+
+def _is_settled(target: Target, replicas: list[Replica]) -> bool:
+    """By what is wanted and what is there alone: the answer is remembered until either changes."""
+    good = all(r.state is ReplicaState.READY and target.is_current(r) for r in replicas)
+    return good and len(replicas) == target.replicas and target.service.job is None
 
 
 def _is_history(replica: Replica, desired: Desired) -> bool:
@@ -118,9 +109,7 @@ def _drain_all(replicas: list[Replica], reason: str) -> Iterator[Step]:
 
 def _leaving(observed: Observed, now: float) -> Iterator[Step]:
     """Out of Envoy first, then SIGTERM, then SIGKILL."""
-    for replica in observed.replicas.values():
-        if replica.state is ReplicaState.READY:
-            continue  # nearly all of them, nearly always
+    for replica in sorted(observed.replicas.not_ready.values(), key=lambda one: one.id):
         match replica.state:
             case ReplicaState.DRAINING:
                 detached = replica.detached_at
@@ -144,7 +133,7 @@ def _leaving(observed: Observed, now: float) -> Iterator[Step]:
                     yield act.KillReplica(replica=replica.id, reason=late)
             case ReplicaState.GONE:
                 yield act.ForgetReplica(replica=replica.id, reason="its process has ended")
-            case ReplicaState.STARTING | ReplicaState.UNREADY | ReplicaState.BACKING_OFF:
+            case ReplicaState.READY | ReplicaState.STARTING | ReplicaState.UNREADY | ReplicaState.BACKING_OFF:
                 pass
             case ReplicaState.COMPLETED | ReplicaState.FAILED:
                 pass

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from shoal.mesh.references import Reference, references
-from shoal.mesh.snapshot import TYPES, Message, Snapshot
+from shoal.mesh.snapshot import ENDPOINTS, TYPES, Message, Snapshot
 from shoal.xds.wire import resource_frame
 
 
@@ -34,8 +34,14 @@ class Library:
     def publish(self, snapshot: Snapshot) -> dict[str, set[str]]:
         """Takes it over; gives the names that are new, changed or gone, by type. Costs little where messages are the
         same objects as before."""
-        before: Mapping[str, Mapping[str, Message]] = self.snapshot.resources if self.snapshot else {}
+        last = self.snapshot
+        before: Mapping[str, Mapping[str, Message]] = last.resources if last else {}
         changed: dict[str, set[str]] = {}
+        if last is not None and snapshot.changed is not None and snapshot.version == last.version + 1:
+            self.snapshot = snapshot
+            endpoints = snapshot.resources[ENDPOINTS]
+            some = {name for name in snapshot.changed if self._put(ENDPOINTS, name, endpoints[name])}
+            return {ENDPOINTS: some} if some else {}
         for type_url in TYPES:
             old, new = before.get(type_url, {}), snapshot.resources.get(type_url, {})
             if old is not new:
@@ -50,23 +56,25 @@ class Library:
 
     def _update(self, type_url: str, old: Mapping[str, Message], new: Mapping[str, Message]) -> set[str]:
         shelf = self.resources[type_url]
-        changed = set()
-        for name, message in new.items():
-            if old.get(name) is message:
-                continue
-            body = message.SerializeToString(deterministic=True)
-            version = hashlib.blake2b(body, digest_size=8).hexdigest()
-            known = shelf.get(name)
-            if known is not None and known.version == version:
-                continue
-            shelf[name] = Resource(
-                name=name,
-                version=version,
-                frame=resource_frame(type_url, name, version, body),
-                needs=references(type_url, message),
-            )
-            changed.add(name)
+        changed = {
+            name for name, new_one in new.items() if old.get(name) is not new_one and self._put(type_url, name, new_one)
+        }
         for name in shelf.keys() - new.keys():
             del shelf[name]
             changed.add(name)
         return changed
+
+    def _put(self, type_url: str, name: str, message: Message) -> bool:
+        """Whether it is another than before."""
+        body = message.SerializeToString(deterministic=True)
+        version = hashlib.blake2b(body, digest_size=8).hexdigest()
+        known = self.resources[type_url].get(name)
+        if known is not None and known.version == version:
+            return False
+        self.resources[type_url][name] = Resource(
+            name=name,
+            version=version,
+            frame=resource_frame(type_url, name, version, body),
+            needs=references(type_url, message),
+        )
+        return True

@@ -68,7 +68,7 @@ class XdsServer:
         """Replaces the whole snapshot; only what differs is sent. Never blocks."""
         changed = {self._library: self._library.publish(snapshot)}
         if snapshot.own is not None or self._own_library.snapshot is not None:
-            own = replace(snapshot, resources=snapshot.own or {})
+            own = replace(snapshot, resources=snapshot.own or {}, changed=None)
             changed[self._own_library] = self._own_library.publish(own)
         for stream in self._streams:
             stream.session.changed(changed.get(stream.library, {}))
