@@ -41,7 +41,7 @@ check: setup
 	@$(BIN)/lint-imports
 
 bench: setup
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench --publish
 
 sim: setup
 	@$(BIN)/python -m tests.sim --seed $(SEED)

@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench import machine
@@ -19,6 +20,9 @@ from bench.result import Result, table, to_plain
 
 BENCHMARKS = ("hop", "stack", "up", "change", "edges", "idle", "dev")
 """In this order."""
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+"""Between them is what the command writes."""
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -28,6 +32,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(there)}; default: all")
     parser.add_argument("--quick", action="store_true", help="few rounds")
     parser.add_argument("--no-install", action="store_true", help="as root too: leave Debian's packages alone")
+    parser.add_argument("--publish", action="store_true", help=f"write the table into {PAGE.name}")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.names if name not in there]
     if unknown:
@@ -36,23 +41,44 @@ def main(arguments: list[str]) -> int:
     # What is installed has its .pyc files; without them each start would compile Shoal anew.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if not options.no_install:
-        machine.install_peers()
-    results, failed = [], 0
+        for words in machine.install_peers():
+            print(f"peers: {words}", file=sys.stderr)
+    results: list[Result] = []
+    failed: dict[str, str] = {}
     for name in options.names or there:
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
             result = importlib.import_module(f"bench.{name}").run(options.quick)
         except Exception as error:  # one that cannot run must not take the others with it
-            print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr)
-            failed = 1
+            failed[name] = f"{type(error).__name__}: {error}"
+            print(f"{name}: {failed[name]}", file=sys.stderr)
             continue
         keep(result)
         results.append(result)
-    print(f"\n{machine.summary()}\n\n{table(results)}")
-    for result in results:
-        for note in result.notes:
-            print(f"\n{result.name}: {note}")
-    return failed
+    text = report(results, failed)
+    print(f"\n{text}")
+    if options.publish:
+        publish(text)
+    return 1 if failed else 0
+
+
+def report(results: Sequence[Result], failed: Mapping[str, str]) -> str:
+    """Markdown: on what it ran, the table, the notes, and what could not run."""
+    lines = [f"{machine.summary()}", "", table(results), ""]
+    lines += [f"- `{result.name}`: {note}" for result in results for note in result.notes]
+    lines += [f"- `{name}` could not run: {' '.join(words.split())[:200]}" for name, words in failed.items()]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def publish(text: str, page: Path = PAGE) -> None:
+    """Puts a report in the place of the last one. ValueError: the page has no place for it."""
+    before, begin, rest = page.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"{page} has no {BEGIN} and {END}")
+    temporary = page.with_suffix(".tmp")
+    temporary.write_text(f"{before}{begin}\n\n{text}\n{end}{after}")
+    temporary.replace(page)
 
 
 def keep(result: Result, folder: Path = RESULTS) -> Path:

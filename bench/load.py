@@ -53,18 +53,33 @@ def measure(url: str, count: int, pids: Callable[[], Iterable[int]]) -> Load:
 
 
 def rounds(
-    candidates: Mapping[str, tuple[str, Callable[[], Iterable[int]]]], count: int, times: int
+    candidates: Mapping[str, tuple[str, Callable[[], Iterable[int]]]],
+    count: int,
+    times: int,
+    failed: dict[str, str],
+    needed: str = "Shoal",
 ) -> dict[str, list[Load]]:
     """Every candidate (url, pids) once a round, in turn, so that a disturbance of the machine meets all of them. The
-    order is turned by one each round: none comes always after the same one."""
+    order is turned by one each round: none comes always after the same one.
+
+    A candidate that does not answer is left out from then on, and goes to `failed` with the reason; only without the
+    needed one there is no result: RuntimeError."""
     prefer([os.getpid()])  # the load generator is in our session
-    for url, pids in candidates.values():
-        prefer(pids())
-        requests(url, max(count // 5, CONNECTIONS))
     found: dict[str, list[Load]] = {name: [] for name in candidates}
-    names = list(candidates)
-    for turn in range(times):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+    for turn in range(-1, times):  # the first, to get warm, is not counted
+        names = list(found)
+        start = max(turn, 0) % len(names)
+        for name in names[start:] + names[:start]:
             url, pids = candidates[name]
-            found[name].append(measure(url, count, pids))
+            try:
+                if turn < 0:
+                    prefer(pids())
+                    requests(url, max(count // 5, CONNECTIONS))
+                else:
+                    found[name].append(measure(url, count, pids))
+            except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
+                if name == needed:
+                    raise
+                failed[name] = f"failed: {str(error).splitlines()[0][:100]}"
+                del found[name]
     return found

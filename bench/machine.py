@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
@@ -55,29 +57,52 @@ def versions() -> dict[str, str]:
     return found
 
 
-def install_peers() -> None:
-    """What is missing, where that is possible: on Debian, as root. Elsewhere the peers are told as not available."""
+def install_peers() -> list[str]:
+    """What is missing, where that is possible: on Debian, as root. Gives why something is missing still: such a peer is
+    a row without a number, and the others go on."""
     missing = [package for program, package in DEBIAN.items() if shutil.which(program) is None]
-    if not missing or os.geteuid() != 0 or shutil.which("apt-get") is None:
+    if not missing:
+        return []
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        return [f"not here, and installed only as root on Debian: {', '.join(missing)}"]
+    with _nothing_started():
+        # A fresh machine has no lists of packages. Each by itself: one that a distribution lacks would take all along.
+        failed = [] if _apt("update") == "" else ["apt-get update failed; trying with the lists that are here"]
+        for package in missing:
+            words = _apt("install", "--no-install-recommends", package)
+            failed.extend([f"{package}: {words}"] if words else [])
+    return failed
+
+
+@contextmanager
+def _nothing_started(policy: Path = Path("/usr/sbin/policy-rc.d")) -> Iterator[None]:
+    """A server of Debian's would take ports of the machine. Where the machine has a policy of its own, that holds."""
+    if policy.exists():
+        yield
         return
-    # Nothing may be started by it: a server of Debian's would take ports of the machine.
-    policy = Path("/usr/sbin/policy-rc.d")
-    ours = not policy.exists()
-    if ours:
-        policy.write_text("#!/bin/sh\nexit 101\n")
-        policy.chmod(0o755)
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
     try:
-        subprocess.run(
-            ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing],
+        yield
+    finally:
+        policy.unlink()
+
+
+def _apt(*words: str) -> str:
+    """Why it failed; empty: it did not."""
+    try:
+        done = subprocess.run(
+            ["apt-get", "-y", "-qq", *words],
             env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
             timeout=300,
             check=False,
         )
-    finally:
-        if ours:
-            policy.unlink()
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["it failed without a word"])[-1]
 
 
 def _cpu() -> str:

@@ -6,7 +6,7 @@ of the application and a Unix socket between, as their documentation advises.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -43,6 +43,17 @@ app = FastAPI()
 async def hello():
     return {"message": "Hello, World!", "items": [1, 2, 3]}
 """
+GUNICORN = (
+    "gunicorn",
+    "-w",
+    "1",
+    "-k",
+    "gthread",
+    "--threads",
+    str(THREADS),
+    *["--keep-alive", "60", "-b", "unix:{socket}", "app:app"],
+)
+UVICORN = ("uvicorn", *["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--uds", "{socket}", "app:app"])
 Candidates = dict[str, tuple[str, Callable[[], Iterable[int]]]]
 
 
@@ -60,17 +71,21 @@ def run(quick: bool) -> Result:
             "Shoal": _ours(shoal, "fastapi", ports["fastapi"]),
             "Shoal without uvloop": _ours(shoal, "fastapi-plain", ports["fastapi-plain"]),
         }
-        gunicorn = [programs() / "gunicorn", "-w", "1", "-k", "gthread", "--threads", str(THREADS)]
-        uvicorn = [programs() / "uvicorn", "--loop", "uvloop", "--http", "httptools", "--no-access-log"]
-        names = "nginx + gunicorn", "nginx + uvicorn"
-        sockets = folder / "g.sock", folder / "u.sock"
-        flask[names[0]] = _theirs(
-            stack, folder, "flask", [*gunicorn, "--keep-alive", "60", "-b", f"unix:{sockets[0]}", "app:app"], sockets[0]
-        )
-        fastapi[names[1]] = _theirs(stack, folder, "fastapi", [*uvicorn, "--uds", sockets[1], "app:app"], sockets[1])
+        failed: dict[str, str] = {}
+        for candidates, name, app, argv in (
+            (flask, "nginx + gunicorn", "flask", GUNICORN),
+            (fastapi, "nginx + uvicorn", "fastapi", UVICORN),
+        ):
+            try:
+                candidates[name] = _theirs(stack, folder, app, argv)
+            except (RuntimeError, OSError) as error:
+                failed[name] = f"failed: {error}"
         measures = [
-            _measure("Flask", rounds(flask, count, times), "less than nginx + gunicorn", names[0]),
-            _measure("FastAPI", rounds(fastapi, count, times), "at most nginx + uvicorn", names[1]),
+            _measure(what, candidates, rounds(candidates, count, times, failed), failed, target, peer)
+            for what, candidates, target, peer in (
+                ("Flask", flask, "less than nginx + gunicorn", "nginx + gunicorn"),
+                ("FastAPI", fastapi, "at most nginx + uvicorn", "nginx + uvicorn"),
+            )
         ]
     return Result(name="stack", title="The whole stack", measures=measures, notes=["one process of the app each"])
 
@@ -98,8 +113,11 @@ def _ours(shoal: Plane, service: str, port: int) -> tuple[str, Callable[[], Iter
 
 
 def _theirs(
-    stack: ExitStack, folder: Path, app: str, argv: list[str | Path], socket: Path
+    stack: ExitStack, folder: Path, app: str, command: Sequence[str]
 ) -> tuple[str, Callable[[], Iterable[int]]]:
+    """`{socket}` in the command is where it is to listen."""
+    socket = folder / f"{app}.sock"
+    argv = [programs() / command[0], *(word.format(socket=socket) for word in command[1:])]
     port = free_port()
     server = stack.enter_context(process(argv, folder=folder / "app" / app))
     wait_until(socket.exists, f"{argv[0]} listens")
@@ -110,7 +128,9 @@ def _theirs(
     return proxy.url, lambda: [*family(proxy.pid), *family(server.pid)]
 
 
-def _measure(what: str, found: dict[str, list[Load]], target: str, peer: str) -> Measure:
+def _measure(
+    what: str, candidates: Candidates, found: dict[str, list[Load]], failed: dict[str, str], target: str, peer: str
+) -> Measure:
     costs = {name: Spread.of([load.cpu_us for load in loads]) for name, loads in found.items()}
     ours = costs.pop("Shoal")
     beside = {name: costs.pop(name) for name in list(costs) if name.startswith("Shoal ")}
@@ -118,8 +138,8 @@ def _measure(what: str, found: dict[str, list[Load]], target: str, peer: str) ->
         what=f"stack: CPU of proxy and {what} server a request",
         unit="µs",
         ours=ours,
-        peers=costs,
+        peers=costs | {name: failed[name] for name in (*candidates, peer) if name in failed and name not in costs},
         beside={name.removeprefix("Shoal "): spread for name, spread in beside.items()},
         target=target,
-        met=ours.median <= costs[peer].median,
+        met=ours.median <= costs[peer].median if peer in costs else None,
     )

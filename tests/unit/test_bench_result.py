@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from bench import load
-from bench.__main__ import BENCHMARKS, keep, main
+from bench.__main__ import BEGIN, BENCHMARKS, END, keep, main, publish, report
 from bench.load import Load
 from bench.processes import cpu_ns, family, memory_kb
 from bench.result import Measure, Result, Spread, table, to_plain
@@ -80,9 +80,41 @@ def test_candidates_take_turns_and_none_comes_always_after_the_same_one(monkeypa
     monkeypatch.setattr(load, "prefer", lambda pids: None)
     monkeypatch.setattr(load, "measure", fake)
     monkeypatch.setattr(load, "requests", lambda url, count: 1.0)
-    found = load.rounds({name: (name, list) for name in "abc"}, 10, 3)
+    found = load.rounds({name: (name, list) for name in "abc"}, 10, 3, {})
     assert "".join(asked) == "abcbcacab"
     assert {name: len(loads) for name, loads in found.items()} == {"a": 3, "b": 3, "c": 3}
+
+
+def test_a_peer_that_fails_is_told_and_takes_nobody_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fake(url: str, count: int, pids: object) -> Load:
+        if url == "b":
+            raise RuntimeError("b: connection refused")
+        return Load(1.0, 1.0)
+
+    monkeypatch.setattr(load, "prefer", lambda pids: None)
+    monkeypatch.setattr(load, "measure", fake)
+    monkeypatch.setattr(load, "requests", lambda url, count: 1.0)
+    failed: dict[str, str] = {}
+    found = load.rounds({name: (name, list) for name in "abc"}, 10, 3, failed, needed="a")
+    assert {name: len(loads) for name, loads in found.items()} == {"a": 3, "c": 3}
+    assert failed == {"b": "failed: b: connection refused"}
+    with pytest.raises(RuntimeError):
+        load.rounds({name: (name, list) for name in "abc"}, 10, 3, {}, needed="b")
+
+
+def test_the_page_gets_the_table_and_keeps_its_own_words(tmp_path: Path) -> None:
+    page = tmp_path / "benchmarks.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    text = report(
+        [Result(name="hop", title="One hop", measures=[measure()], notes=["a note"])], {"up": "OSError: no\nway"}
+    )
+    publish(text, page)
+    publish(text, page)
+    written = page.read_text()
+    assert written.startswith(f"before\n{BEGIN}\n\n") and written.endswith(f"\n{END}\nafter\n")
+    assert written.count("| hop |") == 1 and "- `up` could not run: OSError: no way" in written
+    assert "old" not in written
+    assert [path.name for path in tmp_path.iterdir()] == ["benchmarks.md"]
 
 
 def test_cpu_and_memory_of_a_process_are_read_from_proc() -> None:

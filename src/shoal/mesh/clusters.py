@@ -40,7 +40,7 @@ def grpc_cluster_name(service: Service, port: Port) -> str:
 
 def usual_cluster_name(service: Service, port: Port) -> str:
     """Where all goes that is neither gRPC nor an upgrade. What serves `run:` is known, and speaks HTTP/2: with it,
-    Envoy and replica together take 60 to 100 µs less a request."""
+    Envoy takes a sixth to a third less CPU a request, and the replica no more."""
     known = isinstance(service.workload, PythonApp) and port.number == service.port
     return grpc_cluster_name(service, port) if known else cluster_name(service, port)
 
