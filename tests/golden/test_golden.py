@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from shoal.mesh.endpoints import Endpoint, assignment
 from shoal.mesh.snapshot import Message
 from shoal.model.app import App, Command, External, Gateway, Port, Protocol, Route, Service
 from shoal.model.replica import TcpAddress, UnixAddress
+from shoal.model.traffic import Balance, Breaker, Choice, Fault, Limit, Outlier, Policy, RetryBudget
 from shoal.xds.envoy import find_envoy
 from tests.support.envoy import edge_map
 from tests.support.static_config import plain, static_config
 
 FOLDER = Path(__file__).parent
-OPTIONS = MeshOptions(mesh_socket="/run/shoal/mesh.sock")
+OPTIONS = MeshOptions(mesh_socket="/run/shoal/mesh.sock", doors="/run/shoal")
 
 
 def service(name: str, port: int | None, *, calls: tuple[str, ...] = (), publish: bool = True) -> Service:
@@ -111,6 +113,50 @@ APPS["behind-a-proxy"] = App(
     gateway=Gateway(
         port=8080, routes=(Route(service="web", path="/"),), trusted_proxies=("127.0.0.1/32", "2001:db8::/32")
     ),
+)
+
+
+APPS["traffic"] = App(
+    name="traffic",
+    services=(
+        replace(
+            service("web", 3000, calls=("api", "cache")),
+            edges=(
+                (
+                    "api",
+                    Policy(
+                        timeout_s=0.5,
+                        retries=1,
+                        breaker=Breaker(requests=20),
+                        limit=Limit(requests=10, per_s=1.0),
+                        fault=Fault(delay_s=0.2, percent=50.0),
+                    ),
+                ),
+                ("cache", Policy(breaker=Breaker(connections=5))),
+            ),
+        ),
+        replace(
+            service("api", 3001),
+            traffic=Policy(
+                timeout_s=0.0,
+                retry_budget=RetryBudget(percent=50.0),
+                outlier=Outlier(errors=0),
+                breaker=Breaker(connections=0, pending=0, requests=0),
+                limit=Limit(requests=30, per_s=60.0, burst=5),
+                balance=Balance(choice=Choice.RING_HASH, cookie="cart", ttl_s=3600.0),
+                fault=Fault(abort=503, percent=0.5),
+            ),
+        ),
+        Service(
+            name="cache",
+            workload=Command(argv=("redis-server",)),
+            folder="/app",
+            port=6379,
+            protocol=Protocol.TCP,
+            traffic=Policy(retries=0),
+        ),
+    ),
+    gateway=Gateway(port=8080, routes=(Route(service="api", path="/api", rewrite="/"),)),
 )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from shoal.mesh.routes import Times
+from shoal.model.traffic import NOTHING, Policy
 from shoal.model.app import App, Command, Gateway, Route, Service
 from shoal.model.event import CallDenied
 from shoal.xds.admin import admin_get, requests_under_way
@@ -36,15 +36,16 @@ class Shop:
         return self.rig.edges.address(caller, callee)
 
 
-def service(name: str, port: int | None, *, calls: tuple[str, ...] = (), publish: bool = True) -> Service:
-    return Service(name=name, workload=Command(argv=("serve",)), folder="/app", port=port, publish=publish, calls=calls)
+def service(name: str, port: int | None, **fields: Any) -> Service:
+    values = {"workload": Command(argv=("serve",)), "folder": "/app", "publish": True} | fields
+    return Service(name=name, port=port, **values)
 
 
-def shop_app(ports: dict[str, int]) -> App:
+def shop_app(ports: dict[str, int], policy: Policy) -> App:
     return App(
         name="shop",
         services=(
-            service("users", ports["users"]),
+            service("users", ports["users"], traffic=policy),
             service("products", ports["products"]),
             service("carts", ports["carts"], calls=("products",)),
         ),
@@ -59,13 +60,13 @@ def shop_app(ports: dict[str, int]) -> App:
     )
 
 
-def with_shop(body: Callable[[Shop], Awaitable[None]], *, times: Times | None = None) -> None:
+def with_shop(body: Callable[[Shop], Awaitable[None]], *, policy: Policy = NOTHING) -> None:
     """Runs it on a shop whose users and products have one replica each, and whose carts has none."""
 
     async def main() -> None:
         ports = {name: free_port() for name in ("users", "products", "carts", "gateway")}
         async with AsyncExitStack() as stack:
-            made = await stack.enter_async_context(rig(shop_app(ports), times=times))
+            made = await stack.enter_async_context(rig(shop_app(ports, policy)))
             users = await stack.enter_async_context(replica("users-r1", made.folder / "u1.sock"))
             products = await stack.enter_async_context(replica("products-r1"))
             made.route("users", [users.endpoint])
@@ -224,7 +225,7 @@ def test_a_replica_that_drops_the_connection_is_named() -> None:
     async def body(shop: Shop) -> None:
         answer = await curl(f"http://127.0.0.1:{shop.ports['users']}/drop", "--request", "POST")
         assert (answer.status, answer.json["code"]) == (503, "connection-lost")
-        assert answer.json["detail"] == "users closed the connection before it answered"
+        assert answer.json["detail"] == "users closed the connection before it answered (tried 1x)"
 
     with_shop(body)
 
@@ -281,13 +282,13 @@ def test_a_request_ends_at_its_time_out_and_a_stream_does_not() -> None:
         await asyncio.wait_for(reader.readuntil(b"data: 1\n\n"), 10)
         answer = await curl(f"http://127.0.0.1:{shop.ports['users']}/hang")  # begun later, and over before
         assert (answer.status, answer.headers["content-type"], answer.json["code"]) == (504, JSON, "timeout")
-        assert answer.json["detail"] == "users did not answer in time"
+        assert answer.json["detail"] == "users did not answer within 300ms"
         shop.users.release.set()
         await asyncio.wait_for(reader.readuntil(b"data: 2\n\n"), 10)
         writer.close()
         await writer.wait_closed()
 
-    with_shop(body, times=Times(request=0.3))
+    with_shop(body, policy=Policy(timeout_s=0.3))
 
 
 def test_http_2_without_tls_is_served() -> None:

@@ -24,6 +24,7 @@ from shoal.mesh.routes import Times
 from shoal.model.app import App, External, Gateway, Port, Protocol, Route
 from shoal.model.event import CallDenied
 from shoal.model.replica import TcpAddress
+from shoal.model.traffic import Policy
 from shoal.testing import apps
 from tests.support.envoy import Rig, rig
 from tests.support.port import free_port
@@ -80,6 +81,7 @@ async def mesh(outside: int = 1, **fields: Any) -> AsyncIterator[Mesh]:
         "web",
         port=free_port(),
         publish=True,
+        traffic=Policy(timeout_s=0.5),
         ports=(Port(name="grpc", number=free_port(), protocol=Protocol.GRPC, publish=True),),
         **fields,
     )
@@ -99,7 +101,7 @@ async def mesh(outside: int = 1, **fields: Any) -> AsyncIterator[Mesh]:
     )
     app = replace(app, gateway=Gateway(port=free_port(), routes=routes))
     async with rig() as made:
-        made.options = replace(made.options, times=Times(request=0.5, idle=30.0))
+        made.options = replace(made.options, times=Times(idle=30.0))
         made.deploy(app)
         yield Mesh(made, app)
 

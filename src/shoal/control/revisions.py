@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from shoal.model.app import App, Service
 from shoal.model.topology import DENIED, EGRESS
+from shoal.model.traffic import NOTHING
 from shoal.model.world import Desired, Revision, Target
 from shoal.spec import wire
 
@@ -15,12 +16,23 @@ from shoal.spec import wire
 def digest(app: App, service: Service) -> str:
     """Hash of all that a replica of this service is made of: its own spec, and the ports of those it calls.
 
-    How many replicas there are, what is published, how they are called and what they start after changes no replica.
+    How many replicas there are, what is published, how they are called and what they start after changes no replica;
+    nor does how requests to them are treated, which Envoy alone knows.
     """
     ports = tuple(replace(port, publish=False) for port in service.ports)
     # What is on the list is Envoy's; whether there is one, the replica's variables say.
     egress = service.egress and ("",)
-    essence = replace(service, replicas=0, publish=False, ports=ports, rewrite_host=None, after=(), egress=egress)
+    essence = replace(
+        service,
+        replicas=0,
+        publish=False,
+        ports=ports,
+        rewrite_host=None,
+        after=(),
+        egress=egress,
+        traffic=NOTHING,
+        edges=(),
+    )
     callees = [
         f"{callee}:{port.number}:{port.name}:{port.protocol}"
         for callee in service.calls

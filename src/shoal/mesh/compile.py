@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 
 from shoal.mesh import egress
-from shoal.mesh.clusters import cluster_name, clusters
+from shoal.mesh.clusters import cluster_name, clusters, doors, of_caller
 from shoal.mesh.denial import Denied, denial_routes, denial_routes_name, denied_addresses, deny_log, tcp_deny_log
 from shoal.mesh.listeners import (
     bytes_to,
@@ -19,19 +19,22 @@ from shoal.mesh.listeners import (
     reset,
     socket_door,
 )
+from shoal.mesh.policies import edges_to, in_force, own_clusters, patient
 from shoal.mesh.routes import (
     GATEWAY,
     MESH,
     Times,
     gateway_routes,
+    is_limited,
     mesh_routes,
     service_routes,
     service_routes_name,
 )
-from shoal.mesh.sides import door_path, doors_of, has_own_side, seen_from
+from shoal.mesh.sides import behind_door, door_path, doors_of, has_own_side, seen_from
 from shoal.mesh.snapshot import CLUSTER, LISTENER, ROUTES, Message
 from shoal.model.app import App, Network, Port, Protocol, Service
 from shoal.model.topology import EdgeMap
+from shoal.model.traffic import NOTHING, Policy
 
 LOOPBACK = "127.0.0.1"
 LOOPBACK6 = "::1"
@@ -66,16 +69,19 @@ def compile_app(
     edge has no deny listeners.
     """
     front = side is Network.HOST
-    doors = list(doors_of(app, side)) if has_own_side(app) else []
-    app = seen_from(app, side, options.doors)
+    doorways = list(doors_of(app, side)) if has_own_side(app) else []
+    app = seen_from(patient(app) if app.dev else app, side, options.doors)
     reachable = [service for service in app.services if service.port is not None]
-    # In `shoal dev` a debugger may hold a request for as long as somebody looks at it.
-    times = replace(options.times, request=0.0) if app.dev else options.times
-    routes = [route for service in reachable for route in service_routes(service, times)]
+    # The gateway and the mesh socket come to these by a door, so that every request passes the place that counts.
+    limited = [service for service in reachable if front and is_limited(service)]
+    doorways += [(s, p) for s in limited for p in s.every_port if p.protocol is not Protocol.TCP]
+    callers = {service.name: edges_to(app, service) for service in reachable}
+    times = options.times
+    routes = [route for service in reachable for route in service_routes(service, callers[service.name], times)]
     if front:
-        routes.append(mesh_routes(reachable, times))
+        routes.append(mesh_routes(reachable, times, options.doors))
     if front and app.gateway is not None:
-        routes.append(gateway_routes(app, app.gateway, times))
+        routes.append(gateway_routes(app, app.gateway, times, options.doors))
     hidden = _out_of_reach(app) if front else frozenset()
     here = (d for d in denied_addresses(app, edges) if d.caller.network is side and d.port not in hidden)
     denied = list(islice(here, options.deny_listeners_max))
@@ -88,14 +94,18 @@ def compile_app(
         *(_published(app, options) if front else ()),
         *_edges(app, edges, side),
         *map(_denied, denied),
-        *(_door(service, port, options.doors) for service, port in doors),
+        *(_door(service, port, options.doors) for service, port in doorways),
     ]
     if front:
         listeners.append(socket_door("mesh.sock", options.mesh_socket, routes=MESH))
     return {
         CLUSTER: {
             cluster.name: cluster
-            for cluster in (*(cluster for service in reachable for cluster in clusters(service)), *outside)
+            for cluster in (
+                *(cluster for service in reachable for cluster in clusters(service, callers[service.name])),
+                *(cluster for service in limited for cluster in doors(behind_door(service, options.doors))),
+                *outside,
+            )
         },
         LISTENER: {listener.name: listener for listener in listeners},
         ROUTES: {configuration.name: configuration for configuration in routes},
@@ -117,7 +127,9 @@ def _published(app: App, options: MeshOptions) -> Iterable[Message]:
                 if port.publish:
                     name = f"publish.{service.name}.{port.number}{suffix}"
                     if port.protocol is Protocol.TCP:
-                        yield bytes_to(name, host, port.number, cluster=cluster_name(service, port))
+                        connects = _connects(service)
+                        cluster = cluster_name(service, port)
+                        yield bytes_to(name, host, port.number, cluster=cluster, connects=connects)
                     else:
                         yield outer(name, host, port.number, routes=service_routes_name(service, port))
         if app.gateway is not None:
@@ -131,7 +143,7 @@ def _door(service: Service, port: Port, folder: str) -> Message:
         door_path(folder, service.network, f"{service.name}:{port.number}"),
     )
     if port.protocol is Protocol.TCP:
-        return inner_door_for_bytes(name, path, cluster=cluster_name(service, port))
+        return inner_door_for_bytes(name, path, cluster=cluster_name(service, port), connects=_connects(service))
     return inner_door(name, path, routes=service_routes_name(service, port))
 
 
@@ -140,14 +152,20 @@ def _edges(app: App, edges: EdgeMap, side: Network) -> Iterable[Message]:
         for callee in map(app.service, dict.fromkeys(caller.calls)):
             for port in callee.every_port:
                 leased = edges.edges[caller.name, callee.name]
-                yield _edge(caller, callee, port, edges.address(leased.caller, leased.callee))
+                yield _edge(app, caller, callee, port, edges.address(leased.caller, leased.callee))
 
 
-def _edge(caller: Service, callee: Service, port: Port, address: str) -> Message:
+def _edge(app: App, caller: Service, callee: Service, port: Port, address: str) -> Message:
     name = f"edge.{caller.name}.{callee.name}.{port.number}"
     if port.protocol is Protocol.TCP:
-        return bytes_to(name, address, port.number, cluster=cluster_name(callee, port))
-    return edge(name, address, port.number, routes=service_routes_name(callee, port))
+        said = dict(edges_to(app, callee)).get(caller.name, NOTHING)
+        cluster = cluster_name(callee, port, of_caller(caller.name) if own_clusters(said) else "")
+        return bytes_to(name, address, port.number, cluster=cluster, connects=_connects(callee, said))
+    return edge(name, address, port.number, caller=caller.name, routes=service_routes_name(callee, port))
+
+
+def _connects(service: Service, said: Policy = NOTHING) -> int:
+    return 1 + (in_force(service, said, Protocol.TCP).retries or 0)
 
 
 def _denied(denial: Denied) -> Message:

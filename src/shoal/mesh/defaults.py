@@ -4,6 +4,9 @@ from __future__ import annotations
 
 REQUEST_TIMEOUT_S = 15.0
 """From the end of the request to the end of the answer. Envoy's default."""
+TRIES_IN_TIME = 3
+"""What may be repeated is asked of another replica as well when a third of its time-out is over without an answer; both
+go on, and the first answer counts. A replica that hangs (SIGSTOP, a deadlock) costs 5 s then, not the request."""
 STREAM_IDLE_S = 3600.0
 """Event streams, gRPC and WebSockets have no time-out but this: an hour without a byte either way."""
 

@@ -19,10 +19,22 @@ from envoy.extensions.http.original_ip_detection.xff.v3 import xff_pb2
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
 from shoal.mesh import defaults
-from shoal.mesh.messages import by_ads, duration, exactly, packed, pipe_address, socket_address, starting_with
+from shoal.mesh.filters import empty_filters
+from shoal.mesh.messages import (
+    by_ads,
+    duration,
+    exactly,
+    packed,
+    pipe_address,
+    set_header,
+    socket_address,
+    starting_with,
+)
 from shoal.mesh.problems import local_replies
 from shoal.mesh.snapshot import Message
 
+CALLER_HEADER = "x-shoal-caller"
+"""Set on every edge, believed from nobody, and taken off before a replica is reached."""
 _SOL_SOCKET, _SO_LINGER = (0xFFFF, 0x80) if sys.platform == "darwin" else (1, 13)
 _LINGER_0 = struct.pack("ii", 1, 0)
 _Manager = http_connection_manager_pb2.HttpConnectionManager
@@ -79,9 +91,9 @@ def inner_door(name: str, path: str, *, routes: str) -> Message:
     return _listener(name, pipe_address(path, mode=0o600), manager)
 
 
-def inner_door_for_bytes(name: str, path: str, *, cluster: str) -> Message:
+def inner_door_for_bytes(name: str, path: str, *, cluster: str, connects: int = defaults.CONNECTS_TCP) -> Message:
     """The same for a port that speaks TCP."""
-    return _bytes_to(name, pipe_address(path, mode=0o600), cluster)
+    return _bytes_to(name, pipe_address(path, mode=0o600), cluster, connects)
 
 
 def forward_door(name: str, path: str, *, routes: str, resolving: Message, replies: Message) -> Message:
@@ -100,9 +112,14 @@ def forward_door(name: str, path: str, *, routes: str, resolving: Message, repli
     return _listener(name, pipe_address(path, mode=0o600), manager)
 
 
-def edge(name: str, host: str, port: int, *, routes: str) -> Message:
-    """The address of one declared call."""
-    return _listener(name, socket_address(host, port), _manager(name, routes, _FROM_A_SERVICE))
+def edge(name: str, host: str, port: int, *, caller: str, routes: str) -> Message:
+    """The address of one declared call. Whose it is, is a header from here to the last route: so all edges to a service
+    share its routes, and a caller's own ones come and go without a change of its listener."""
+    return _listener(name, socket_address(host, port), _manager(name, routes, [*_FROM_A_SERVICE, _from(caller)]))
+
+
+def _from(caller: str) -> Message:
+    return mutation_rules_pb2.HeaderMutation(append=set_header(CALLER_HEADER, caller))
 
 
 def deny(name: str, host: str, port: int, *, routes: str, access_log: Message) -> Message:
@@ -113,17 +130,17 @@ def deny(name: str, host: str, port: int, *, routes: str, access_log: Message) -
     return _listener(name, socket_address(host, port), manager)
 
 
-def bytes_to(name: str, host: str, port: int, *, cluster: str) -> Message:
-    """A published port or an edge that speaks TCP: whatever comes goes to a replica as it is."""
-    return _bytes_to(name, socket_address(host, port), cluster)
+def bytes_to(name: str, host: str, port: int, *, cluster: str, connects: int = defaults.CONNECTS_TCP) -> Message:
+    """A published port or an edge that speaks TCP: whatever comes goes to a replica as it is. `connects`: attempts."""
+    return _bytes_to(name, socket_address(host, port), cluster, connects)
 
 
-def _bytes_to(name: str, address: Message, cluster: str) -> Message:
+def _bytes_to(name: str, address: Message, cluster: str, connects: int) -> Message:
     proxy = tcp_proxy_pb2.TcpProxy(
         stat_prefix=name,
         cluster=cluster,
         idle_timeout=duration(defaults.STREAM_IDLE_S),
-        max_connect_attempts=UInt32Value(value=defaults.CONNECTS_TCP),
+        max_connect_attempts=UInt32Value(value=connects),
     )
     filters = [listener_components_pb2.Filter(name="tcp", typed_config=packed(proxy))]
     return _with_filters(name, address, filters)
@@ -180,10 +197,11 @@ def _common() -> Message:
     return _Manager(
         codec_type=_Manager.AUTO,  # HTTP/1.1, and HTTP/2 for those that begin with it
         http_filters=[
+            *empty_filters(),
             http_connection_manager_pb2.HttpFilter(
                 name="envoy.filters.http.router",
                 typed_config=packed(router_pb2.Router(suppress_envoy_headers=True)),
-            )
+            ),
         ],
         # nginx as a client speaks HTTP/1.0, and else gets 426.
         http_protocol_options=protocol_pb2.Http1ProtocolOptions(

@@ -13,13 +13,15 @@ from envoy.config.core.v3 import base_pb2, substitution_format_string_pb2
 from envoy.config.route.v3 import route_components_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from google.protobuf.struct_pb2 import Struct
-from google.protobuf.wrappers_pb2 import UInt32Value
 
 from shoal.mesh.messages import set_header, starting_with
 from shoal.mesh.snapshot import Message
 
 PROBLEM_JSON = "application/problem+json"
 _SERVICE = "%UPSTREAM_CLUSTER%"
+_TIMEOUT = "%METADATA(ROUTE:shoal:timeout)%"
+_TRIES = "%UPSTREAM_REQUEST_ATTEMPT_COUNT%x"
+DEADLINE_EXCEEDED = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +38,36 @@ class _Failure:
     flags: tuple[str, ...]
     """Envoy's response flags that mean it."""
     problem: Problem
+    retry_after_s: int | None = None
+    """Where it is worth trying again so soon."""
+    grpc_status: int | None = None
+    """Where Envoy would choose another one than gRPC's own libraries."""
+    keeps_status: bool = False
+    """The answer has the status that it has; `problem` has none of its own."""
 
 
 _FAILURES = (
+    _Failure(
+        flags=("RL",),
+        problem=Problem(
+            code="limited",
+            title="Too many requests",
+            status=429,
+            detail=f"{_SERVICE} gets more requests than its limit allows",
+            way_out="come back later, as retry-after says, or raise its 'limit'",
+        ),
+    ),
+    _Failure(
+        flags=("FI",),
+        problem=Problem(
+            code="fault-injected",
+            title="Failed on purpose",
+            status=503,
+            detail=f"{_SERVICE} was not asked: its 'fault' says that some requests fail",
+            way_out=f"remove 'fault' when the test is over: shoal explain {_SERVICE}",
+        ),
+        keeps_status=True,
+    ),
     _Failure(
         flags=("UH",),
         problem=Problem(
@@ -48,16 +77,18 @@ _FAILURES = (
             detail=f"{_SERVICE} has no ready replica",
             way_out=f"see why: shoal explain {_SERVICE}",
         ),
+        retry_after_s=1,
     ),
     _Failure(
         flags=("UO",),
         problem=Problem(
-            code="overloaded",
-            title="Too many requests at once",
+            code="breaker-open",
+            title="Breaker open",
             status=503,
-            detail=f"{_SERVICE} has as many requests or connections under way as its breaker allows",
-            way_out=f"try again later, or give it more replicas: shoal scale {_SERVICE} N",
+            detail=f"the breaker is open: {_SERVICE} has as many requests or connections under way as it allows",
+            way_out=f"try again later, give it more replicas (shoal scale {_SERVICE} N), or raise its 'breaker'",
         ),
+        retry_after_s=1,
     ),
     _Failure(
         flags=("UT",),
@@ -65,9 +96,10 @@ _FAILURES = (
             code="timeout",
             title="No answer in time",
             status=504,
-            detail=f"{_SERVICE} did not answer in time",
-            way_out=f"see what it does: shoal logs {_SERVICE}",
+            detail=f"{_SERVICE} did not answer within {_TIMEOUT}",
+            way_out=f"see what it does: shoal logs {_SERVICE}; or give it a longer 'timeout'",
         ),
+        grpc_status=DEADLINE_EXCEEDED,
     ),
     _Failure(
         flags=("UPE",),
@@ -85,9 +117,10 @@ _FAILURES = (
             code="connection-failed",
             title="No connection",
             status=503,
-            detail=f"no replica of {_SERVICE} accepted a connection",
+            detail=f"no replica of {_SERVICE} accepted a connection (tried {_TRIES})",
             way_out=f"see why: shoal explain {_SERVICE}",
         ),
+        retry_after_s=1,
     ),
     _Failure(
         flags=("UC", "UR", "LR"),
@@ -95,7 +128,7 @@ _FAILURES = (
             code="connection-lost",
             title="Connection lost",
             status=503,
-            detail=f"{_SERVICE} closed the connection before it answered",
+            detail=f"{_SERVICE} closed the connection before it answered (tried {_TRIES})",
             way_out=f"see its log: shoal logs {_SERVICE}",
         ),
     ),
@@ -158,10 +191,14 @@ def local_replies() -> Message:
         )
         grpc = accesslog_pb2.AccessLogFilter(header_filter=accesslog_pb2.HeaderFilter(header=is_grpc()))
         both = accesslog_pb2.AccessLogFilter(and_filter=accesslog_pb2.AndFilter(filters=[flags, grpc]))
-        config.mappers.add(filter=both, body_format_override=text_body(failure.problem))
-        config.mappers.add(
-            filter=flags,
-            status_code=UInt32Value(value=failure.problem.status),
-            body_format_override=json_body(failure.problem),
-        )
+        in_grpc = config.mappers.add(filter=both, body_format_override=text_body(failure.problem))
+        if failure.grpc_status is not None:
+            in_grpc.headers_to_add.append(set_header("grpc-status", str(failure.grpc_status)))
+        plain = config.mappers.add(filter=flags, body_format_override=json_body(failure.problem))
+        if failure.keeps_status:
+            plain.body_format_override.json_format["status"] = "%RESPONSE_CODE%"
+        else:
+            plain.status_code.value = failure.problem.status
+        if failure.retry_after_s is not None:
+            plain.headers_to_add.append(set_header("retry-after", str(failure.retry_after_s)))
     return config

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from shoal.model.app import App, External, Network, Port, Service
+from shoal.model.traffic import Breaker, Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,28 @@ def seen_from(app: App, side: Network, doors: str) -> App:
 def _seen(service: Service, side: Network, doors: str) -> Service:
     if service.network is side:
         return service
-    return replace(service, workload=Door(host=doors, port=0), rewrite_host=None)
+    return behind_door(service, doors)
+
+
+def behind_door(service: Service, doors: str) -> Service:
+    """The service as who reaches it through its door has it. What is counted, chosen and put aside there is not counted
+    and chosen a second time in front of it."""
+    return replace(
+        service,
+        workload=Door(host=doors, port=0),
+        rewrite_host=None,
+        traffic=at_door(service.traffic),
+    )
+
+
+def at_door(said: Policy) -> Policy:
+    """What is left of a policy in front of a door: how long, and how often what did not get through is tried."""
+    return Policy(
+        timeout_s=said.timeout_s,
+        per_try_timeout_s=0.0,
+        retries=said.retries,
+        breaker=Breaker(connections=0, pending=0, requests=0),
+    )
 
 
 def doors_of(app: App, side: Network) -> Iterator[tuple[Service, Port]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from shoal.model.traffic import NOTHING, Policy
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PythonApp:
@@ -177,6 +179,10 @@ class Service:
     """Further ports; none without `port`."""
     rewrite_host: str | None = None
     """The Host header that its replicas are sent. None: the caller's own."""
+    traffic: Policy = NOTHING
+    """How requests to it are treated, whoever makes them."""
+    edges: tuple[tuple[str, Policy], ...] = ()
+    """Callee -> how its own requests to that service are treated instead; only those of `calls` that say so."""
 
     network: Network = Network.HOST
     listen: int | None = None
@@ -198,6 +204,10 @@ class Service:
     def barrier(self, other: str) -> Barrier:
         """What `other`, one of `after`, is waited for."""
         return dict(self.barriers).get(other, Barrier.READY)
+
+    def edge(self, callee: str) -> Policy:
+        """What it says of its calls to `callee`."""
+        return dict(self.edges).get(callee, NOTHING)
 
     @property
     def is_external(self) -> bool:
