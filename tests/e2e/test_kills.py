@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -101,6 +102,23 @@ def test_with_both_killed_all_goes_on_and_the_next_up_finds_it(web: tuple[Plane,
     probe.assert_nothing_lost()
     assert shoal.pids() == pids
     assert shoal.keeper_pid() != keeper
+
+
+def test_a_hanging_replica_loses_no_request_that_may_be_repeated(web: tuple[Plane, str]) -> None:
+    shoal, url = web
+    victim = shoal.pids()["web-r2"]
+    with prober(url) as probe:
+        seen = shoal.status()["sequence"]
+        os.kill(victim, signal.SIGSTOP)
+        try:
+            shoal.wait_for_event("ReplicaUnready", "web-r2", after=seen)
+            probe.wait_for_answers(100)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGCONT)
+    probe.assert_nothing_lost(kinds=[Kind.GET, Kind.KEYED])
+    slowest = max(probe.report()[kind].slowest_s for kind in (Kind.GET, Kind.KEYED))
+    print(f"the slowest answer took {slowest:.2f} s")
 
 
 def test_a_killed_replica_loses_no_get_and_is_replaced_and_listed(web: tuple[Plane, str]) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from shoal.model.traffic import NOTHING, Policy
 from shoal.model.app import App, Command, Gateway, Route, Service
 from shoal.model.event import CallDenied
+from shoal.model.traffic import NOTHING, Policy
 from shoal.xds.admin import admin_get, requests_under_way
 from tests.support.envoy import Rig, rig
 from tests.support.port import free_port

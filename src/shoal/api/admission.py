@@ -13,6 +13,7 @@ from pathlib import PurePath
 from shoal.errors import UsageError
 from shoal.model import cron
 from shoal.model.app import App, Command, External, Network, Protocol, Restart, Service
+from shoal.spec import edges as traffic
 from shoal.spec.barriers import cycles
 from shoal.spec.check import name_flaw
 from shoal.spec.egress import flaw_of
@@ -128,6 +129,11 @@ def _service_flaws(service: Service, services: dict[str, Service]) -> Iterator[s
     for callee in service.calls:
         if callee not in services or services[callee].port is None:
             yield f"calls: '{callee}' is no service with a port"
+    yield from traffic.flaws(service.traffic)
+    for callee, said in service.edges:
+        if callee not in service.calls:
+            yield f"edges: '{callee}' is not in calls"
+        yield from (f"edges.{callee}.{flaw}" for flaw in traffic.flaws(said))
     if service.job is not None:
         yield from _job_flaws(service)
     if service.stop_signal not in STOP_SIGNALS:

@@ -84,6 +84,7 @@ def app_view(status: AppStatus) -> list[str]:
     notes += [
         f"job {j.name} failed: {clean(j.reason)}; shoal jobs {j.name}" for j in status.jobs if j.state == "failed"
     ]
+    notes += [f"{s.name} fails on purpose ('fault'), {clean(fault)}" for s in status.services for fault in s.faults]
     if status.names != "names" and status.names_reason:
         notes.append(f"services find each other by variables only: {clean(status.names_reason)}")
     if status.proxy.state != "serving":
@@ -151,7 +152,11 @@ def explanation_view(explanation: Explanation, now: float) -> list[str]:
     lines += [f"  {clean(decision)}" for decision in explanation.decisions]
     lines += [f"  waits: {clean(wait)}" for wait in explanation.waits]
     if explanation.reaches:
-        lines += ["", "Calls:"] + [f"  {name} at {where}" for name, where in explanation.reaches.items()]
+        lines += ["", "Calls:"]
+        for name, where in explanation.reaches.items():
+            own = [s for s in explanation.edges.get(name, ()) if s.source == "edge"]
+            said = ", ".join(f"{setting.name} {clean(setting.value)}" for setting in own)
+            lines.append(f"  {name} at {where}" + (f", with its own {said}" if said else ""))
     lines += ["", "Called by: " + (", ".join(explanation.called_by) or "no service")]
     lines += [
         "",

@@ -10,6 +10,7 @@ from shoal.control.revisions import next_desired
 from shoal.model import action as act
 from shoal.model.app import App, Command, PythonApp, Service
 from shoal.model.status import Change, ChangeKind, DryRun
+from shoal.model.traffic import Policy, words
 from shoal.model.world import Desired, Observed, Revision, Target
 from shoal.planner import plan
 
@@ -62,10 +63,22 @@ def _differences(before: Service, after: Service) -> Iterator[str]:
             continue
         if field.name == "env":
             yield from _variables(dict(old), dict(new))
+        elif field.name == "traffic":
+            yield from _policies("", old, new)
+        elif field.name == "edges":
+            for callee in dict([*old, *new]):
+                yield from _policies(f"calls.{callee}.", before.edge(callee), after.edge(callee))
         elif field.name == "workload":
             yield f"{_shown(old)} -> {_shown(new)}"
         elif key := _KEYS.get(field.name, field.name):
             yield f"{key}: {_shown(old)} -> {_shown(new)}"
+
+
+def _policies(where: str, before: Policy, after: Policy) -> Iterator[str]:
+    old, new = words(before), words(after)
+    for key in {**old, **new}:
+        if old.get(key) != new.get(key):
+            yield f"{where}{key}: {old.get(key, 'default')} -> {new.get(key, 'default')}"
 
 
 def _variables(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shoal.control import policies
 from shoal.control.egress import egress_settings
 from shoal.control.jobs import health as job_health
 from shoal.control.jobs import job_status
@@ -130,6 +131,7 @@ def service_status(target: Target, desired: Desired, observed: Observed, plan: P
         protocol=service.protocol.value,
         calls=service.calls,
         replicas=tuple(replica_status(r, waits.get(r.id, "")) for r in replicas),
+        faults=tuple(policies.faults(service)),
     )
 
 
@@ -255,7 +257,7 @@ def explain(
     )
     return Explanation(
         service=service_status(target, desired, observed, plan),
-        settings=_settings(target, no_way_out),
+        settings=_settings(target, desired, no_way_out),
         decisions=decisions,
         waits=tuple(f"{w.subject}: {w.reason}" for w in plan.waits if w.subject == name or w.subject in own),
         reaches={
@@ -266,6 +268,7 @@ def explain(
             for port in desired.app.service(callee).every_port
         },
         called_by=tuple(s.name for s in desired.app.services if name in s.calls),
+        edges=policies.of_calls(desired.app, service),
     )
 
 
@@ -289,7 +292,7 @@ def _after(service: Service) -> list[str]:
     return [f"{other}: {barriers[other]}" if other in barriers else other for other in service.after]
 
 
-def _settings(target: Target, no_way_out: str) -> tuple[Setting, ...]:
+def _settings(target: Target, desired: Desired, no_way_out: str) -> tuple[Setting, ...]:
     service = target.service
     plain = Service(name=service.name, workload=service.workload, folder=service.folder)
 
@@ -315,6 +318,7 @@ def _settings(target: Target, no_way_out: str) -> tuple[Setting, ...]:
         setting("stop_signal", service.stop_signal, plain.stop_signal),
         setting("rewrite_host", service.rewrite_host or "no", "no"),
         *egress_settings(service, no_way_out),
+        *policies.of_service(desired.app, service),
         setting("names", service.names.value, plain.names.value),
         setting("env_file", ", ".join(service.env_files) or "none", "none"),
         *(Setting(name=f"env {key}", value="set", source="app file") for key, _ in service.env),

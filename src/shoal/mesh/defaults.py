@@ -34,7 +34,7 @@ HOST_RESELECTIONS = 5
 """How often a retry draws again to avoid a replica that it has tried."""
 RETRY_BASE_S = 0.025
 RETRY_MAX_S = 0.2
-RETRY_BUDGET_PERCENT = 25.0
+RETRY_BUDGET_PERCENT = 20.0
 RETRY_FLOOR = 32
 """Concurrent retries that are always allowed. Envoy's 3 overflows as soon as a replica dies under load."""
 

@@ -12,6 +12,8 @@ from shoal.mesh.sides import Door, at_door
 from shoal.model.app import App, External, Protocol, Service
 from shoal.model.traffic import (
     NOTHING,
+    OF_REPLICAS,
+    OF_TCP,
     Balance,
     Breaker,
     Choice,
@@ -54,10 +56,6 @@ _DEFAULT_TCP = replace(
 
 OF_CLUSTERS = ("retry_budget", "outlier", "breaker", "balance")
 """An edge that says one of these has clusters of its own; the rest is in its routes."""
-OF_TCP = frozenset(("retries", "outlier", "breaker", "balance"))
-"""What there is of a port that speaks TCP."""
-OF_REPLICAS = frozenset(("outlier", "balance"))
-"""What there is only of several replicas."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,7 +36,7 @@ class Problem:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Failure:
     flags: tuple[str, ...]
-    """Envoy's response flags that mean it."""
+    """Envoy's response flags that mean it; none: it is known by its status."""
     problem: Problem
     retry_after_s: int | None = None
     """Where it is worth trying again so soon."""
@@ -48,16 +48,6 @@ class _Failure:
 
 _FAILURES = (
     _Failure(
-        flags=("RL",),
-        problem=Problem(
-            code="limited",
-            title="Too many requests",
-            status=429,
-            detail=f"{_SERVICE} gets more requests than its limit allows",
-            way_out="come back later, as retry-after says, or raise its 'limit'",
-        ),
-    ),
-    _Failure(
         flags=("FI",),
         problem=Problem(
             code="fault-injected",
@@ -67,6 +57,16 @@ _FAILURES = (
             way_out=f"remove 'fault' when the test is over: shoal explain {_SERVICE}",
         ),
         keeps_status=True,
+    ),
+    _Failure(
+        flags=(),  # RL is set only once the answer is made
+        problem=Problem(
+            code="limited",
+            title="Too many requests",
+            status=429,
+            detail=f"{_SERVICE} gets more requests than its limit allows",
+            way_out="come back later, as retry-after says, or raise its 'limit'",
+        ),
     ),
     _Failure(
         flags=("UH",),
@@ -186,9 +186,7 @@ def local_replies() -> Message:
     """How Envoy words its own failures to reach a service."""
     config = http_connection_manager_pb2.LocalReplyConfig()
     for failure in _FAILURES:
-        flags = accesslog_pb2.AccessLogFilter(
-            response_flag_filter=accesslog_pb2.ResponseFlagFilter(flags=failure.flags)
-        )
+        flags = _recognised(failure)
         grpc = accesslog_pb2.AccessLogFilter(header_filter=accesslog_pb2.HeaderFilter(header=is_grpc()))
         both = accesslog_pb2.AccessLogFilter(and_filter=accesslog_pb2.AndFilter(filters=[flags, grpc]))
         in_grpc = config.mappers.add(filter=both, body_format_override=text_body(failure.problem))
@@ -202,3 +200,11 @@ def local_replies() -> Message:
         if failure.retry_after_s is not None:
             plain.headers_to_add.append(set_header("retry-after", str(failure.retry_after_s)))
     return config
+
+
+def _recognised(failure: _Failure) -> Message:
+    if failure.flags:
+        return accesslog_pb2.AccessLogFilter(response_flag_filter=accesslog_pb2.ResponseFlagFilter(flags=failure.flags))
+    status = base_pb2.RuntimeUInt32(default_value=failure.problem.status, runtime_key="shoal.unused")
+    equal = accesslog_pb2.ComparisonFilter(op=accesslog_pb2.ComparisonFilter.EQ, value=status)
+    return accesslog_pb2.AccessLogFilter(status_code_filter=accesslog_pb2.StatusCodeFilter(comparison=equal))

@@ -195,7 +195,7 @@ def _send_to(host: Message, there: Way, match: Message, times: Times, gateway: R
     event_stream = _header("accept", containing("text/event-stream"))
     upgrade = route_components_pb2.HeaderMatcher(name="upgrade", present_match=True)
     keyed = route_components_pb2.HeaderMatcher(name="idempotency-key", present_match=True)
-    of_caller = (_header(CALLER_HEADER, exactly(there.caller)),) if there.caller else ()
+    only = (_header(CALLER_HEADER, exactly(there.caller)),) if there.caller else ()
     cluster = cluster_name(service, there.port, there.variant)
     grpc_cluster = grpc_cluster_name(service, there.port, there.variant)
     usual = usual_cluster_name(service, there.port, there.variant)
@@ -210,7 +210,7 @@ def _send_to(host: Message, there: Way, match: Message, times: Times, gateway: R
         (usual, (), False, _UNSEEN),
     ):
         route = host.routes.add(name=cluster_name(service, there.port), match=match)
-        route.match.headers.extend((*of_caller, *headers))
+        route.match.headers.extend((*only, *headers))
         action = route.route
         action.cluster = leads_to
         _try_again(action, service, policy, again, stream=stream)

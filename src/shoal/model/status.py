@@ -84,6 +84,8 @@ class ServiceStatus:
     """What `port` speaks: `http`, `grpc` or `tcp`."""
     ports: tuple[PortStatus, ...] = ()
     """All of them, the main one first."""
+    faults: tuple[str, ...] = ()
+    """Failures on purpose, of its requests or its calls: `its requests: abort 503, 10% of requests`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +178,7 @@ class Setting:
     name: str
     value: str
     source: str
-    """`app file`, `default`, `shoal scale`."""
+    """`app file`, `default`, `shoal scale`; of an edge `default`, `service` or `edge`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +194,8 @@ class Explanation:
     reaches: dict[str, str]
     """Callee -> the address that stands for the edge: `127.77.0.3:3001`."""
     called_by: tuple[str, ...]
+    edges: dict[str, tuple[Setting, ...]] = field(default_factory=dict)
+    """Callee -> how these calls are treated, each number with who said it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,6 +124,10 @@ class Policy:
 
 NOTHING = Policy()
 """Said nowhere."""
+OF_TCP = frozenset(("retries", "outlier", "breaker", "balance"))
+"""Those keys that mean something for a port that speaks TCP."""
+OF_REPLICAS = frozenset(("outlier", "balance"))
+"""Those that mean something only where there are several replicas."""
 _UNIT = {1.0: "s", 60.0: "m", 3600.0: "h"}
 
 

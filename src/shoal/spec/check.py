@@ -22,7 +22,9 @@ from shoal.model.app import (
     Route,
     Service,
 )
+from shoal.model.traffic import Policy
 from shoal.spec import barriers, references
+from shoal.spec import edges as traffic
 from shoal.spec.document import Document, Loc
 from shoal.spec.doors import Ports, health, parse_external, route
 from shoal.spec.networks import networked
@@ -102,7 +104,7 @@ class _Check:
         review, loc = self.review, ("services", name)
         if flaw := name_flaw(name, self.hostname):
             review.at_key(loc, *flaw)
-        self._check_others(loc, service.calls)
+        self._check_others(loc, service)
         barriers.check(review, name, self.file.services, self.known)
         ports = self.ports.of(name)
         main = ports[0] if ports else None
@@ -131,6 +133,8 @@ class _Check:
             env_files=(*env_files(self.file.defaults), *env_files(service)),
             health=self._health(loc, service, ports, scope),
             calls=tuple(service.calls),
+            traffic=traffic.traffic(review, name, service, ports, sound=self.ports.sound(name)),
+            edges=self._edges(loc, service),
             after=tuple(service.after),
             barriers=tuple((o, b) for o, b in barriers.barriers(service).items() if b is not Barrier.READY),
             restart=Restart(service.restart),
@@ -181,7 +185,7 @@ class _Check:
             review.at_key(loc, f"there is a service '{name}' too", "give one of them another name")
         if job.command is None and review.sound(*loc, "command"):
             review.at_key(loc, "nothing to run", "add 'command'")
-        self._check_others(loc, job.calls)
+        self._check_others(loc, job)
         scope = references.Scope(
             own=name,
             ports=self.ports.names(),
@@ -198,6 +202,7 @@ class _Check:
             env=self.variables.of(loc, job, self.file.defaults, scope),
             env_files=(*env_files(self.file.defaults), *env_files(job)),
             calls=tuple(job.calls),
+            edges=self._edges(loc, job),
             restart=Restart.NEVER,
             job=Job(schedule=job.schedule or "", timeout_s=seconds(job.timeout) if job.timeout else None),
         )
@@ -217,16 +222,20 @@ class _Check:
         )
         return str(self.folder)
 
-    def _check_others(self, place: Loc, calls: list[str]) -> None:
+    def _check_others(self, place: Loc, part: ServiceFile | JobFile) -> None:
         """`calls` names services that exist, once each, and can be called."""
-        for i, other in enumerate(calls):
-            loc: Loc = (*place, "calls", i)
+        seen: set[str] = set()
+        for loc, other in traffic.called(self.review, place, part):
             if other not in self.known:
                 self.review.at_value(loc, f"there is no service {quoted(other)}", self._near(other))
-            elif other in calls[:i]:
+            elif other in seen:
                 self.review.at_value(loc, f"'{other}' is named twice", "remove one")
             else:
                 self._check_callable(loc, other)
+            seen.add(other)
+
+    def _edges(self, loc: Loc, part: ServiceFile | JobFile) -> tuple[tuple[str, Policy], ...]:
+        return traffic.edges(self.review, loc, part, self.file.services, {n: self.ports.of(n) for n in part.calls})
 
     def _check_callable(self, loc: Loc, other: str) -> None:
         if other in self.file.services and not self.ports.of(other) and self.ports.sound(other):

@@ -11,6 +11,7 @@ from shoal.spec.document import Loc
 from shoal.spec.problems import did_you_mean, quoted
 from shoal.spec.review import Review
 from shoal.spec.schema import AppFile, HealthFile, RouteFile, ServiceFile, is_label
+from shoal.spec.traffic import KEYS
 
 _OF_EXTERNAL = ("external", "port", "protocol", "publish", "rewrite_host")
 
@@ -130,11 +131,11 @@ class Ports:
 
     def _check_external(self, name: str, service: ServiceFile) -> None:
         for loc in list(self._review.document.places):
-            if len(loc) == 3 and loc[:2] == ("services", name) and loc[2] not in _OF_EXTERNAL:
+            if len(loc) == 3 and loc[:2] == ("services", name) and loc[2] not in (*_OF_EXTERNAL, *KEYS):
                 self._review.at_key(
                     loc,
                     f"Shoal does not run what is 'external', so it has no '{loc[2]}'",
-                    "remove it; what is there: " + ", ".join(_OF_EXTERNAL),
+                    "remove it; what is there: " + ", ".join((*_OF_EXTERNAL, "timeout", "retries and the like")),
                 )
 
     def _is_written(self, service: str, key: str) -> bool:

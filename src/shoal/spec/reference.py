@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Collection
 from typing import Any
 
-from shoal.spec import dotenv, references
+from shoal.spec import dotenv, references, traffic
 from shoal.spec.compose import MAX_BYTES, MAX_DEPTH, MAX_NODES
 from shoal.spec.schema import json_schema
 
@@ -36,6 +37,27 @@ gateway:
 ```
 
 The smallest app is `services: {hello: {run: hello:app, port: 8080}}`, and `shoal up hello:app` needs no file at all.
+"""
+
+TRAFFIC = """
+### Traffic
+
+How requests are treated. These keys are a service's, for all its callers; those of `defaults`, for all services; and
+those of an edge, for the calls of one service to another, which win:
+
+```yaml
+services:
+  cart-service:
+    run: shop.carts:app
+    port: 3002
+    calls:
+      product-service: {timeout: 500ms, retries: 1}
+      user-service:
+```
+
+A change takes effect at once and replaces no replica. What is in force, and why, is in `shoal explain`. See also
+[Time-outs, retries and limits](../howto/traffic.md).
+
 """
 
 COMMANDS = """
@@ -82,15 +104,18 @@ def markdown() -> str:
     definitions = schema["$defs"]
     parts = [HEAD, "\n## Top level\n\n", _table(schema)]
     parts += ["\n## `services.<name>`\n\n", definitions["ServiceFile"]["description"], "\n\n"]
-    parts += [_table(definitions["ServiceFile"])]
-    for heading, kind in (("ports.<name>", "PortFile"), ("health", "HealthFile")):
+    parts += [_table(definitions["ServiceFile"], without=traffic.KEYS)]
+    parts += [TRAFFIC, _table(definitions["EdgeFile"])]
+    nested = ((key, model.__name__) for key, model in traffic.MODELS.items())
+    for heading, kind in (("ports.<name>", "PortFile"), ("health", "HealthFile"), *nested):
         parts += [f"\n### `{heading}`\n\n", definitions[kind]["description"], "\n\n", _table(definitions[kind])]
     parts += ["\n## `gateway`\n\n", _table(definitions["GatewayFile"])]
     parts += ["\n### `routes.<path>`\n\n", definitions["RouteFile"]["description"], "\n\n"]
     parts += [_table(definitions["RouteFile"])]
     parts += ["\n## `jobs.<name>`\n\n", definitions["JobFile"]["description"], "\n\n", _table(definitions["JobFile"])]
     parts += ["\n## `defaults`\n\n", definitions["DefaultsFile"]["description"], "\n\n"]
-    parts += [_table(definitions["DefaultsFile"])]
+    parts += [_table(definitions["DefaultsFile"], without=traffic.KEYS)]
+    parts += ["\nBeside these all of [the traffic keys](#traffic), for those services that they mean something for.\n"]
     parts += [
         COMMANDS,
         "\n## References\n\nIn `env`, and in a `command` that is a list:\n\n",
@@ -106,9 +131,11 @@ def markdown() -> str:
     return "".join(parts)
 
 
-def _table(schema: dict[str, Any]) -> str:
+def _table(schema: dict[str, Any], without: Collection[str] = ()) -> str:
     rows = ["| key | type | what it means |\n|---|---|---|\n"]
     for key, entry in schema["properties"].items():
+        if key in without:
+            continue
         text = entry.get("description", "")
         if examples := entry.get("examples"):
             shown = ", ".join(f"`{_flow(example)}`" for example in examples)
@@ -124,9 +151,12 @@ def _type(entry: dict[str, Any]) -> str:
         return " or ".join(_type(option) for option in entry["anyOf"])
     if "$ref" in entry:
         return "mapping"
+    if "type" not in entry:
+        return "anything"
     kind = {
         "string": "text",
         "integer": "whole number",
+        "number": "number",
         "boolean": "true or false",
         "array": "list",
         "object": "mapping",
@@ -147,6 +177,8 @@ def _flow(value: object) -> str:
 
 
 def _quote(value: object) -> str:
+    if isinstance(value, dict | list):
+        return _flow(value)
     text = str(value)
     return json.dumps(text) if any(c in text for c in "{}[],:") else text
 

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from shoal.spec import traffic
 from shoal.spec.document import Document, Loc
 from shoal.spec.problems import Problem, did_you_mean
 from shoal.spec.schema import AppFile, DefaultsFile, GatewayFile, HealthFile, JobFile, PortFile, RouteFile, ServiceFile
@@ -65,15 +66,32 @@ class Review:
             here = (*loc, key)
             if isinstance(value, dict):
                 self._drop_empty(value, here)
+            elif value is None and loc[2:] == ("calls",):
+                plain[key] = {}  # a name alone, among others that have something to say
             elif value is None:
                 hint = "write '' for an empty one" if "env" in loc else "give it one, or remove it"
                 self.at_key(here, "has no value", hint)
                 self.bad.add(here)
                 del plain[key]
 
+    def _placed(self, loc: Loc) -> Loc:
+        """Where that is in the file: what `calls` lists was read as a mapping, and a value alone stands for one."""
+        plain = self.document.plain
+        placed: Loc = ()
+        for part in loc:
+            if isinstance(plain, list) and placed[2:] == ("calls",):
+                index = next((i for i, item in enumerate(plain) if isinstance(item, dict) and part in item), None)
+                if index is not None:
+                    placed, plain = (*placed, index), plain[index]
+            if not isinstance(plain, dict | list) and placed[-1] in traffic.MODELS:
+                return placed
+            placed = (*placed, part)
+            plain = plain.get(part, {}) if isinstance(plain, dict) else {}
+        return placed
+
     def _explain(self, detail: ErrorDetails) -> Loc:
         """Puts the problem into words; returns what to cut out."""
-        loc, kind, context = tuple(detail["loc"]), detail["type"], detail.get("ctx", {})
+        loc, kind, context = self._placed(tuple(detail["loc"])), detail["type"], detail.get("ctx", {})
         cut = loc[:_DEEPEST]
         for i, part in enumerate(cut):
             if isinstance(part, int):
@@ -82,7 +100,10 @@ class Review:
         if kind == "shoal":
             self.at_value(loc, context["message"], context["way_out"])
         elif kind == "extra_forbidden":
-            known = _model_at(loc[:-1]).model_fields
+            model = _model_at(tuple(detail["loc"])[:-1])
+            known = list(model.model_fields)
+            if issubclass(model, traffic.TrafficKeys):
+                known.sort(key=traffic.KEYS.__contains__)  # its own come first
             self.at_key(
                 loc, "unknown key", did_you_mean(str(loc[-1]), list(known), otherwise=f"known: {', '.join(known)}")
             )
@@ -96,9 +117,13 @@ class Review:
 def _model_at(loc: Loc) -> type[BaseModel]:
     if not loc:
         return AppFile
+    if len(loc) > 1 and loc[0] in ("services", "defaults", "jobs") and loc[-1] in traffic.MODELS:
+        return traffic.MODELS[str(loc[-1])]
     match loc:
         case ("services", _, "health", *_) | ("defaults", "health", *_):
             return HealthFile
+        case ("services" | "jobs", _, "calls", _):
+            return traffic.EdgeFile
         case ("services", _, "ports", *_):
             return PortFile
         case ("gateway", "routes", *_):

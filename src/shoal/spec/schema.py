@@ -12,11 +12,13 @@ from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from shoal.model import cron
 from shoal.spec.egress import Egress
+from shoal.spec.strict import Strict as _Strict
+from shoal.spec.strict import wrong
+from shoal.spec.traffic import Calls, TrafficKeys
 
 JSON_SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MAX_REPLICAS = 100
@@ -28,11 +30,6 @@ _RUN = r"^[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*$"
 def is_label(text: str) -> bool:
     """Whether it is a DNS-1123 label: lower case letters, digits and `-`, not at the ends, at most 63."""
     return re.fullmatch(_LABEL, text) is not None
-
-
-def wrong(message: str, way_out: str = "") -> PydanticCustomError:
-    """An error in our own words; `spec.check` takes it apart again."""
-    return PydanticCustomError("shoal", "{message}", {"message": message, "way_out": way_out})
 
 
 def check_run(value: object) -> object:
@@ -265,11 +262,6 @@ ProtocolName = Annotated[Literal["http", "grpc", "tcp"], BeforeValidator(_protoc
 Variables = dict[str, Annotated[str | int | float | bool, BeforeValidator(_variable)]]
 Files = Annotated[str | list[str], BeforeValidator(_files)]
 NamesMode = Annotated[Literal["auto", "env"], BeforeValidator(_mode)]
-ServiceNames = Annotated[list[str], BeforeValidator(_names_of_services)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class PortFile(_Strict):
@@ -337,7 +329,7 @@ OnePort = Annotated[PortFile, BeforeValidator(_mapping_of("port"), json_schema_i
 OneRoute = Annotated[RouteFile, BeforeValidator(_mapping_of("service"), json_schema_input_type=str | RouteFile)]
 
 
-class ServiceFile(_Strict):
+class ServiceFile(TrafficKeys):
     """One service: what it runs, and what it needs. Exactly one of `run`, `command` and `external`."""
 
     model_config = ConfigDict(
@@ -416,10 +408,11 @@ class ServiceFile(_Strict):
         "mapping (below). Default: it answers its protocol; HTTP below 500, gRPC with any status, TCP by accepting.",
         examples=["/healthz", "grpc", {"command": "redis-cli -p $PORT ping"}],
     )
-    calls: ServiceNames = Field(
-        default_factory=list,
-        description="The services that it calls. Only these can be reached by name.",
-        examples=[["product-service"]],
+    calls: Calls = Field(
+        default_factory=dict,
+        description="The services that it calls. Only these can be reached by name. A mapping, or one in the place "
+        "of a name, says how these calls are treated (below, `calls.<service>`).",
+        examples=[["product-service"], {"product-service": {"timeout": "500ms"}}],
     )
     after: After = Field(
         default_factory=list,
@@ -466,7 +459,7 @@ class ServiceFile(_Strict):
     )
 
 
-class DefaultsFile(_Strict):
+class DefaultsFile(TrafficKeys):
     """What every service has, unless it says otherwise itself. Variables and files of variables are put together, and
     the service's own win; any other key of the service takes the place of the one here."""
 
@@ -510,7 +503,7 @@ class JobFile(_Strict):
     cwd: Annotated[str, BeforeValidator(_folder)] | None = Field(default=None, description="As `cwd` of a service.")
     env: Variables = Field(default_factory=dict, description="As `env` of a service.")
     env_file: Files = Field(default_factory=list, description="As `env_file` of a service.")
-    calls: ServiceNames = Field(default_factory=list, description="As `calls` of a service.")
+    calls: Calls = Field(default_factory=dict, description="As `calls` of a service.")
 
 
 class GatewayFile(_Strict):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from shoal.spec import dotenv, references
+from shoal.spec import dotenv, references, traffic
 from shoal.spec.document import Loc
+from shoal.spec.edges import applies as traffic_applies
 from shoal.spec.problems import Problem, printable, quoted
 from shoal.spec.review import Review
 from shoal.spec.schema import DefaultsFile, JobFile, ServiceFile
@@ -28,9 +29,12 @@ def with_defaults(service: ServiceFile, defaults: DefaultsFile | None) -> Servic
         return service
     written = service.model_fields_set
     given = {key: getattr(defaults, key) for key in defaults.model_fields_set - {"env", "env_file"}}
-    if service.external is not None:
-        return service  # it is not ours
-    if service.port is None and not service.ports:
+    given = {
+        key: value for key, value in given.items() if key not in traffic.KEYS or traffic_applies(key, value, service)
+    }
+    if service.external is not None:  # it is not ours; only how it is called is
+        given = {key: value for key, value in given.items() if key in traffic.KEYS}
+    elif service.port is None and not service.ports:
         given.pop("health", None)  # a worker has nothing to be asked
     return service.model_copy(update={key: value for key, value in given.items() if key not in written})
 
