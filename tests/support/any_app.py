@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 
 from shoal.model.app import App, Command, External, Gateway, Network, Port, Protocol, PythonApp, Route, Service
+from tests.support.any_policy import any_policies
 
 NAMES = ("a", "b-b", "c", "0", "x" * 63)
 NUMBERS = (80, 443, 3000, 3001, 65535)
@@ -25,6 +28,7 @@ def any_apps(draw: st.DrawFn) -> App:
     # Only what has a port can be called.
     ports = {service.name for service in services if service.port is not None}
     services = tuple(_calling_only(service, ports) for service in services)
+    services = tuple(replace(s, edges=tuple((c, p) for c in s.calls if (p := draw(any_policies)))) for s in services)
     return App(name="app", services=services, gateway=_gateway(draw, services), dev=draw(st.booleans()))
 
 
@@ -58,6 +62,7 @@ def _service(draw: st.DrawFn, name: str, names: list[str], published: set[int]) 
         rewrite_host=draw(st.none() | st.sampled_from(TEXTS)),
         network=network,
         egress=draw(st.sampled_from(EGRESS)) if network is Network.OWN else None,
+        traffic=draw(any_policies),
         loopback=network is Network.OWN and draw(st.booleans()),
     )
 
@@ -70,8 +75,6 @@ def _publish(draw: st.DrawFn, number: int, published: set[int]) -> bool:
 
 
 def _calling_only(service: Service, ports: set[str]) -> Service:
-    from dataclasses import replace
-
     return replace(service, calls=tuple(callee for callee in service.calls if callee in ports))
 
 

@@ -95,6 +95,7 @@ class _Check:
         if not self.known and not any(len(bad) < 2 for bad in self.review.bad):
             self.review.at_key((), "the app has no services", "add: services: {hello: {run: 'hello:app', port: 8080}}")
         self.ports = Ports(self.review, self.file)
+        traffic.whole(self.review, ("defaults",), self.file.defaults)
         services = [self._service(name, service) for name, service in self.file.services.items()]
         services += [self._job(name, job) for name, job in self.file.jobs.items()]
         barriers.check_cycles(self.review, self.file.services)

@@ -38,6 +38,7 @@ def edges(
     """What it says of its calls, of those of which it says something."""
     for place, name in called(review, loc, part):
         said = part.calls.get(name)
+        whole(review, place, said)
         if said is not None and said.model_fields_set and name in services and ports.get(name):
             _check(review, place, said, services[name], ports[name], name)
     found = ((name, policy(said)) for name, said in part.calls.items())
@@ -47,12 +48,29 @@ def edges(
 def traffic(review: Review, name: str, service: ServiceFile, ports: tuple[Port, ...], *, sound: bool) -> Policy:
     """What a service says, or `defaults` for it. `sound`: whether these are all ports that were written."""
     loc: Loc = ("services", name)
+    whole(review, loc, service)
     if sound and not ports:
         for key in _written(review, loc):
             review.at_key((*loc, key), "nobody calls it: it has no port", "remove it, or add 'port'")
     elif sound:
         _check(review, loc, service, service, ports, name)
     return policy(service)
+
+
+def whole(review: Review, loc: Loc, keys: TrafficKeys | None) -> None:
+    """The mappings whose parts only mean something together."""
+    if keys is None:
+        return
+    written = _written(review, loc)
+    balance, fault = keys.balance, keys.fault
+    if "balance" in written and balance is not None and review.sound(*loc, "balance"):
+        ways = [way for way in (balance.choice, balance.header, balance.cookie) if way is not None]
+        if len(ways) != 1:
+            way_out = "write {cookie: NAME} or {header: NAME}"
+            review.at_value((*loc, "balance"), "needs one of header and cookie", way_out)
+    nothing = fault is not None and fault.delay is None and fault.abort is None
+    if "fault" in written and nothing and review.sound(*loc, "fault"):
+        review.at_value((*loc, "fault"), "does nothing", "add 'delay' or 'abort'")
 
 
 def applies(key: str, value: object, service: ServiceFile) -> bool:

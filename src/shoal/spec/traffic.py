@@ -98,9 +98,7 @@ _CHOICES = tuple(choice.value for choice in Choice if choice is not Choice.RING_
 def _balance(value: object) -> object:
     if isinstance(value, dict):
         if isinstance(by := value.get("ring_hash"), dict) and len(value) == 1:
-            value = by
-        if ("header" in value) == ("cookie" in value) and not value.keys() - {"header", "cookie", "ttl"}:
-            raise wrong("needs one of header and cookie", "write {cookie: NAME} or {header: NAME}")
+            return by
         return value
     if value == Choice.RING_HASH.value:
         raise wrong("does not say by what", "write balance: {cookie: NAME}, or {header: NAME}")
@@ -128,8 +126,6 @@ def _breaker(value: object) -> object:
 def _fault(value: object) -> object:
     if not isinstance(value, dict):
         raise wrong("must be a mapping", "write it like {delay: 200ms, percent: 10%} or {abort: 503}")
-    if "delay" not in value and "abort" not in value and not value.keys() - {"percent"}:
-        raise wrong("does nothing", "add 'delay' or 'abort'")
     return value
 
 
