@@ -40,7 +40,7 @@ from shoal.model.app import Network
 from shoal.paths import StateFolder
 from shoal.store.lock import StateLock
 from shoal.store.sqlite import SqliteStore
-from shoal.xds import envoy
+from shoal.xds import envoy, replacement
 from shoal.xds.server import NODE, OWN_NODE, XdsServer
 
 NETWORK = "network"
@@ -96,12 +96,14 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
         state,
         inbox=inbox,
         clock=clock,
-        proxy_launch=lambda: _envoy_launch(state, network),
-        own_proxy_launch=lambda: _own_envoy_launch(state, network),
+        proxy_launch=lambda epoch: _envoy_launch(state, network, epoch),
+        own_proxy_launch=lambda _epoch: _own_envoy_launch(state, network),
+        proxy_live=lambda epoch: replacement.is_live(state.envoy_admin_socket, epoch),
         restart_keeper=lambda: asyncio.to_thread(start_keeper, state, daemon_argv(state)),
     )
     stack.push_async_callback(engine.close)
-    network = await engine.lease_network(prefer=network)
+    others = {number % OWN_BASE for number in envoy.running_base_ids(state.envoy)}
+    network = await engine.lease_network(prefer=network, avoid=others)
     store.put(NETWORK, str(network))
     # Envoy comes up, and a child process tries out namespaces, while this process reads its store and opens its API.
     await engine.start_proxy_ahead()
@@ -138,12 +140,15 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
         check_ports=lambda app: [*engine.check_networks(app), *engine.check_ports(app)],
         context=lambda desired, service: engine.exec_context(desired.app, controller.edges, service),
     )
+    running = await engine.observe_proxy()
     async with asyncio.TaskGroup() as tasks:
         serving = [
             tasks.create_task(sink.run(), name="xds"),
             tasks.create_task(engine.run(), name="engine"),
             tasks.create_task(serve(create_app(commands, store, feed, state.logs), state.api_socket), name="api"),
         ]
+        if running is not None:
+            serving.append(tasks.create_task(_look_at_envoy(state, running, inbox, clock), name="look at Envoy"))
         await controller.run()
         # Down: nothing of the app runs any more. The keeper goes once we are gone.
         await engine.shutdown_keeper()
@@ -166,10 +171,12 @@ def _remove_traces(state: StateFolder, side: Network, base_id: int) -> None:
     envoy.remove_shared_memory(base_id)
 
 
-def _envoy_launch(state: StateFolder, network: int) -> tuple[list[str], dict[str, str]]:
-    """Envoy's argv and environment. The app's leased network byte is its `--base-id` too: one lease for both."""
-    _remove_traces(state, Network.HOST, network)
-    return _bootstrapped(state, NODE, state.envoy_admin_socket, network)
+def _envoy_launch(state: StateFolder, network: int, epoch: int) -> tuple[list[str], dict[str, str]]:
+    """Envoy's argv and environment. The app's leased network byte is its `--base-id` too: one lease for both. `epoch`:
+    above 0 it takes over from another, whose sockets and shared memory it needs."""
+    if epoch == 0:
+        _remove_traces(state, Network.HOST, network)
+    return _bootstrapped(state, NODE, state.envoy_admin_socket, network, epoch)
 
 
 def _own_envoy_launch(state: StateFolder, network: int) -> tuple[list[str], dict[str, str]]:
@@ -178,15 +185,43 @@ def _own_envoy_launch(state: StateFolder, network: int) -> tuple[list[str], dict
     return _bootstrapped(state, OWN_NODE, state.own_envoy_admin_socket, network + OWN_BASE)
 
 
-def _bootstrapped(state: StateFolder, node: str, admin: Path, base_id: int) -> tuple[list[str], dict[str, str]]:
+def _bootstrapped(
+    state: StateFolder, node: str, admin: Path, base_id: int, epoch: int = 0
+) -> tuple[list[str], dict[str, str]]:
     binary = envoy.find_envoy()
-    text = envoy.bootstrap(node=node, cluster=state.root.parent.name, admin_socket=admin, xds_socket=state.xds_socket)
     state.envoy.mkdir(mode=0o700, exist_ok=True)
-    path = state.envoy / ("bootstrap.json" if node == NODE else "bootstrap-own.json")
+    path = _bootstrap_path(state, node)
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(text)
+    temporary.write_text(_bootstrap_text(state, node, admin))
     temporary.replace(path)
-    return envoy.envoy_argv(binary, path, base_id=base_id), {"PATH": os.environ.get("PATH", "/usr/bin:/bin")}
+    argv = envoy.envoy_argv(binary, path, base_id=base_id, epoch=epoch, drain_s=envoy.drain_s())
+    return argv, {"PATH": os.environ.get("PATH", "/usr/bin:/bin")}
+
+
+def _bootstrap_path(state: StateFolder, node: str) -> Path:
+    return state.envoy / ("bootstrap.json" if node == NODE else "bootstrap-own.json")
+
+
+def _bootstrap_text(state: StateFolder, node: str, admin: Path) -> str:
+    return envoy.bootstrap(node=node, cluster=state.root.parent.name, admin_socket=admin, xds_socket=state.xds_socket)
+
+
+async def _look_at_envoy(state: StateFolder, pid: int, inbox: Inbox, clock: WallClock) -> None:
+    """Asks for another Envoy where another is installed than the one that runs, as after an upgrade."""
+    try:
+        binary = envoy.find_envoy()
+    except ShoalError:
+        return  # what runs goes on; who starts the next one says what is missing
+    wanted = _bootstrap_text(state, NODE, state.envoy_admin_socket)
+    found = await asyncio.to_thread(replacement.difference, pid, binary, _bootstrap_path(state, NODE), wanted)
+    if found is None:
+        return
+    if found.takes_over:
+        await inbox.put(ev.ProxyReplacementRequested(at=clock.now(), reason=found.words))
+        return
+    message = f"{found.words}, and cannot take over its connections; the old one serves on"
+    way_out = "shoal down and shoal up replace it; what is under way at that moment is lost"
+    await inbox.put(ev.Warned(at=clock.now(), subject="proxy", message=message, way_out=way_out))
 
 
 def _has_ipv6() -> bool:

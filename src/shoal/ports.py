@@ -107,6 +107,11 @@ class Engine(Protocol):
         """Starts Envoy; reports ProxyStarted and ProxyExited. Does nothing when it runs."""
         ...
 
+    async def replace_proxy(self) -> None:
+        """Starts another Envoy, which takes over from the one that runs without losing a request; reports ProxyReplaced
+        or ProxyReplacementFailed. Does nothing when none runs."""
+        ...
+
     async def stop_proxy(self) -> None:
         """SIGTERM, and SIGKILL when that had its time. Every stop ends in ProxyExited, also without a process."""
         ...

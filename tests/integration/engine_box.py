@@ -64,7 +64,7 @@ class Box:
             self.state,
             inbox=self,
             clock=WallClock(),
-            proxy_launch=lambda: (self.proxy_argv, {"PATH": os.environ["PATH"]}),
+            proxy_launch=lambda epoch: (self.proxy_argv, {"PATH": os.environ["PATH"]}),
             restart_keeper=self.start_keeper,
         )
         await self.engine.find_names()

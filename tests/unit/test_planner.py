@@ -15,6 +15,7 @@ from shoal.model.action import (
     KillReplica,
     StartProxy,
     StartReplica,
+    ReplaceProxy,
     StopProxy,
     StopReplica,
 )
@@ -209,6 +210,22 @@ def test_down_drains_everything_and_stops_the_proxy_last() -> None:
     assert [type(a) for a in plan(desired, world(replica("web", 1)), NOW).actions] == [DrainReplica]
     assert [type(a) for a in plan(desired, world(), NOW).actions] == [StopProxy]
     assert plan(desired, world(proxy=Proxy(state=ProxyState.STOPPED)), NOW).finished
+
+
+def test_a_proxy_that_serves_hands_over_once_when_another_is_wanted() -> None:
+    desired = wanted(apps.app(apps.service("web")))
+    observed = world(replica("web", 1), proxy=replace(SERVING, state=ProxyState.STARTING))
+    fold(observed, ev.ProxyReplacementRequested(at=NOW, reason="Envoy 2 is installed, 1 runs"))
+    assert not [a for a in plan(desired, observed, NOW).actions if isinstance(a, ReplaceProxy)]
+    observed.proxy = replace(observed.proxy, state=ProxyState.SERVING)
+    (action,) = plan(desired, observed, NOW).actions
+    assert action == ReplaceProxy(reason="Envoy 2 is installed, 1 runs")
+    fold(observed, ev.ProxyReplacementStarted(at=NOW, reason=action.reason))
+    assert not plan(desired, observed, NOW).actions
+    fold(observed, ev.ProxyReplacementFailed(at=NOW, exit=Exit(at=NOW, code=-6)))
+    assert (observed.proxy.pid, observed.proxy.replacing) == (1, False)
+    fold(observed, ev.ProxyReplaced(at=NOW, pid=2))
+    assert (observed.proxy.pid, observed.proxy.state) == (2, ProxyState.SERVING)
 
 
 def test_a_crashed_proxy_starts_again_after_its_back_off() -> None:

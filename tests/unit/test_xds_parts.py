@@ -22,7 +22,8 @@ from shoal.xds import wire
 from shoal.xds.admin import admin_get
 from shoal.xds.denials import PAIRS_MAX, QUIET_S, Denials
 from shoal.xds.environment import flaws
-from shoal.xds.envoy import bootstrap, envoy_argv, find_envoy, remove_shared_memory
+from shoal.xds.envoy import bootstrap, drain_s, envoy_argv, find_envoy, remove_shared_memory, running_base_ids
+from shoal.xds.replacement import difference
 from shoal.xds.library import Library
 from shoal.xds.outbox import Outbox
 from tests.support.xds_client import make_cluster, make_endpoints, make_listener, make_routes
@@ -297,3 +298,52 @@ def test_a_slow_backend_and_a_clashing_package_are_told_with_the_way_out() -> No
     assert "'python' backend" in slow.message
     assert "opentelemetry-proto" in clash.message
     assert slow.way_out and clash.way_out
+
+
+def test_an_envoy_that_takes_over_gets_its_epoch_and_ends_the_old_one_after_its_drain() -> None:
+    argv = envoy_argv(Path("/bin/envoy"), Path("/r/b.json"), base_id=77, epoch=3, drain_s=20)
+    assert argv[argv.index("--restart-epoch") + 1] == "3"
+    assert argv[argv.index("--drain-time-s") + 1] == "20"
+    assert argv[argv.index("--parent-shutdown-time-s") + 1] == "30"
+
+
+@pytest.mark.parametrize(("chosen", "seconds"), [("", 10), ("2", 2), ("3600", 3600), ("0", 10), ("3601", 10), ("x", 10)])
+def test_the_drain_time_is_chosen_within_bounds(chosen: str, seconds: int) -> None:
+    assert drain_s({"SHOAL_ENVOY_DRAIN_S": chosen} if chosen else {}) == seconds
+
+
+def test_the_numbers_of_other_apps_envoys_are_seen(tmp_path: Path) -> None:
+    commands = {
+        "1": "init",
+        "20": "/bin/envoy\0--config-path\0/other/.shoal/envoy/bootstrap.json\0--base-id\x0078\0",
+        "21": "/bin/envoy\0--config-path\0/ours/.shoal/envoy/bootstrap.json\0--base-id\x0077\0",
+        "22": "/bin/envoy\0--config-path\0/x.json\0--base-id\0",
+        "self": "",
+    }
+    for pid, command in commands.items():
+        (tmp_path / pid).mkdir()
+        (tmp_path / pid / "cmdline").write_text(command)
+    assert running_base_ids(Path("/ours/.shoal/envoy"), tmp_path) == {78}
+
+
+def test_the_envoy_that_runs_is_the_one_that_would_be_started(tmp_path: Path) -> None:
+    config = tmp_path / "bootstrap.json"
+    config.write_text("{}")
+    running = Path(f"/proc/{os.getpid()}/exe").resolve()
+    assert difference(os.getpid(), running, config, "{}") is None
+    changed = difference(os.getpid(), running, config, '{"node": 1}')
+    assert changed is not None
+    assert changed.takes_over
+
+
+def test_another_envoy_is_named_by_both_versions(tmp_path: Path) -> None:
+    """A program that runs, and another of another version."""
+    config = tmp_path / "bootstrap.json"
+    config.write_text("{}")
+    newer = tmp_path / "envoy"
+    newer.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "x  version: abc/9.9.0/Clean/RELEASE/X" || echo 99 >&2\n')
+    newer.chmod(0o755)
+    found = difference(os.getpid(), newer, config, "{}")
+    assert found is not None
+    assert "9.9.0 is installed" in found.words
+    assert not found.takes_over

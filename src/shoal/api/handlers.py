@@ -54,6 +54,11 @@ async def _down(plane: Plane, call: Call) -> Response:
     return _answer(call, Nothing())
 
 
+async def _replace_proxy(plane: Plane, call: Call) -> Response:
+    await plane.commands.replace_proxy()
+    return _answer(call, Nothing())
+
+
 async def _explain(plane: Plane, call: Call) -> Response:
     return _answer(call, plane.commands.explain(call.name))
 
@@ -144,6 +149,7 @@ HANDLERS: Mapping[str, Handler] = {
     "deploy": _deploy,
     "plan": _plan,
     "down": _down,
+    "replaceProxy": _replace_proxy,
     "explain": _explain,
     "scale": _scale,
     "restart": _restart,

@@ -45,8 +45,9 @@ def sources(logs: Path, name: str, replica: str | None) -> list[Source]:
     if name in OWN:
         if replica not in (None, name):
             raise UsageError(f"{name} has no replicas", way_out="leave 'replica' out")
-        path = logs / f"{name}.log"
-        return [Source(name, path)] if path.exists() else []
+        # Envoys take over from one another, and write into two logs in turn.
+        files = [name, "envoy-b"] if name == "envoy" else [name]
+        return [Source(one, path) for one in files if (path := logs / f"{one}.log").exists()]
     if replica is None:
         try:
             with os.scandir(logs / name) as entries:

@@ -123,6 +123,15 @@ OPERATIONS: tuple[Operation, ...] = (
         status=202,
     ),
     Operation(
+        id="replaceProxy",
+        method="POST",
+        path="/v1/proxy/replace",
+        summary="Lets another Envoy take over from the one that runs, without losing a request.",
+        answers=Nothing,
+        status=202,
+        problems=(ConflictError,),
+    ),
+    Operation(
         id="explain",
         method="GET",
         path="/v1/services/{name}",

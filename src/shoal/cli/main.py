@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("shoal.cli.explain", "Tell why a service is as it is."),
     "scale": ("shoal.cli.scale", "Set how many replicas a service has."),
     "restart": ("shoal.cli.restart", "Replace a service's replicas, one by one."),
+    "upgrade": ("shoal.cli.upgrade", "Let this Shoal take over a running app."),
     "jobs": ("shoal.cli.jobs", "List the jobs and their runs."),
     "run": ("shoal.cli.run", "Run a job now, and wait for its end."),
     "call": ("shoal.cli.call", "Send a request to a service, through the mesh."),

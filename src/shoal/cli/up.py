@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from shoal import __version__
 from shoal.cli.options import file_option, shoal_command
 from shoal.cli.output import emit, emit_line, is_terminal, note, problem_details, say, show_error
 from shoal.cli.progress import Progress, failing, is_up, why_not_ready
@@ -124,7 +125,17 @@ class Up:
                     raise ConflictError(f"{before.app} does not end", way_out="see what is left: shoal ps")
             ensure_plane(self.state)
             before = self.client.status()
+        if before.version != __version__:
+            self._take_over(before)
         return not any(service.ready for service in before.services), self.client.deploy(to_plain(self.app))
+
+    def _take_over(self, before: AppStatus) -> None:
+        """From the Shoal of another version that runs the app. Raises ConflictError when that one is newer."""
+        from shoal.client.upgrade import hand_over, refuse_older
+
+        refuse_older(before.version, __version__)
+        note(f"Shoal {before.version} runs {before.app}; {__version__} takes over, and nothing is restarted for that")
+        hand_over(self.state, self.client, __version__)
 
     def _wait(self, deployment: Deployment) -> AppStatus:
         """Shows what happens until all is ready. Raises NotReadyError."""

@@ -72,6 +72,10 @@ class Client:
         """Returns once it is on its way; done is when nobody answers any more."""
         self._ask("POST", "/v1/down", {})
 
+    def replace_proxy(self) -> None:
+        """Returns once it is on its way. Raises ConflictError when no Envoy serves, or one takes over already."""
+        self._ask("POST", "/v1/proxy/replace", {})
+
     def explain(self, name: str) -> Explanation:
         return decode(Explanation, self._ask("GET", _service(name)))
 

@@ -42,7 +42,7 @@ def ensure_plane(state: StateFolder, *, timeout_s: float = START_S_MAX) -> bool:
     start.start_keeper(state, [sys.executable, "-m", "shoal.daemon", str(state.root)])
     deaths: set[object] = set()
     while not accepts(state.api_socket):
-        daemon = _daemon(state)
+        daemon = daemon_process(state)
         if daemon is not None and not daemon["running"]:
             deaths.add(daemon["pid"])
         late = time.monotonic() > deadline
@@ -89,7 +89,7 @@ class Departure:
         self._handles: list[int] = []
 
     def __enter__(self) -> Departure:
-        pids = [_ask(self._state, "hello").get("pid"), (_daemon(self._state) or {}).get("pid")]
+        pids = [ask_keeper(self._state, "hello").get("pid"), (daemon_process(self._state) or {}).get("pid")]
         for pid in pids:
             try:
                 if isinstance(pid, int):
@@ -140,19 +140,19 @@ def entering(context: ExecContext, argv: Sequence[str]) -> list[str]:
 
 def dismiss(state: StateFolder) -> None:
     """Ends a keeper that looks after nothing but its daemon, and that daemon."""
-    processes = _ask(state, "list").get("processes")
+    processes = ask_keeper(state, "list").get("processes")
     if processes is not None and not any(p["running"] and p["name"] != "daemon" for p in processes):
-        _ask(state, "shutdown")
-        _ask(state, "signal", name="daemon", signal=int(signal.SIGTERM), group=True)
+        ask_keeper(state, "shutdown")
+        ask_keeper(state, "signal", name="daemon", signal=int(signal.SIGTERM), group=True)
 
 
-def _daemon(state: StateFolder) -> dict[str, Any] | None:
+def daemon_process(state: StateFolder) -> dict[str, Any] | None:
     """What the keeper knows of the daemon's process; None: nothing."""
-    processes = _ask(state, "list").get("processes", [])
+    processes = ask_keeper(state, "list").get("processes", [])
     return next((process for process in processes if process["name"] == "daemon"), None)
 
 
-def _ask(state: StateFolder, op: str, **fields: object) -> dict[str, Any]:
+def ask_keeper(state: StateFolder, op: str, **fields: object) -> dict[str, Any]:
     """The keeper's answer; empty when there is none."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(2.0)

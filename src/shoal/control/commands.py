@@ -14,7 +14,7 @@ from shoal.errors import ConflictError, NotFoundError, UsageError
 from shoal.model import event as ev
 from shoal.model.app import App
 from shoal.model.status import AppStatus, Deployment, DryRun, ExecContext, Explanation, JobStatus, ServiceStatus
-from shoal.model.world import Desired, Target
+from shoal.model.world import Desired, ProxyState, Target
 from shoal.planner import Plan, jobs, plan
 from shoal.ports import Clock, Store
 
@@ -142,6 +142,20 @@ class Commands:
         self._controller.run_job(target)
         observed, now = self._controller.observed, self._clock.now()
         return job_status(target, desired, observed, now, what=runs(target.service))
+
+    async def replace_proxy(self) -> None:
+        """Another Envoy takes over, once the one that runs serves. Raises ConflictError when none runs, or one is about
+        to."""
+        proxy = self._controller.observed.proxy
+        if proxy.state not in (ProxyState.STARTING, ProxyState.SERVING):
+            raise ConflictError(f"Envoy is {proxy.state}, and only one that runs can hand over", way_out="try again")
+        if proxy.replacing or proxy.outdated:
+            raise ConflictError(
+                "another Envoy is about to take over already", way_out="see how far it is: shoal events"
+            )
+        now = self._clock.now()
+        self._controller.note(ev.ProxyReplacementRequested(at=now, reason="asked for: shoal upgrade --envoy"))
+        self._controller.inbox.nudge()
 
     async def down(self) -> None:
         self._controller.go_down()

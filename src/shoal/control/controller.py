@@ -232,6 +232,9 @@ class Controller:
             case act.StartProxy():
                 self._take(ev.ProxyScheduled(at=now, attempt=action.attempt, reason=action.reason))
                 self._spawn(self._engine.start_proxy, "start proxy")
+            case act.ReplaceProxy():
+                self._take(ev.ProxyReplacementStarted(at=now, reason=action.reason))
+                self._spawn(self._engine.replace_proxy, "replace proxy")
             case act.StopProxy():
                 self._take(ev.ProxyStopSent(at=now, reason=action.reason))
                 self._spawn(self._engine.stop_proxy, "stop proxy")

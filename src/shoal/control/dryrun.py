@@ -131,6 +131,8 @@ def _words(action: act.Action) -> str:
             return f"forget {action.replica}"
         case act.StartProxy():
             return "start Envoy"
+        case act.ReplaceProxy():
+            return "replace Envoy"
         case act.StopProxy():
             return "stop Envoy"
         case _:

@@ -75,6 +75,15 @@ def describe(event: ev.Event, before: Replica | None, after: Replica | None) -> 
             return [_note(event, "proxy", f"Envoy starts: {event.reason}", attempt=event.attempt)]
         case ev.ProxyStarted():
             return [_note(event, "proxy", f"Envoy runs as pid {event.pid}", pid=event.pid)]
+        case ev.ProxyReplacementRequested():
+            return [_note(event, "proxy", f"Envoy is to be replaced: {event.reason}")]
+        case ev.ProxyReplacementStarted():
+            return [_note(event, "proxy", f"another Envoy takes over: {event.reason}")]
+        case ev.ProxyReplaced():
+            return [_note(event, "proxy", f"Envoy runs as pid {event.pid}, and has taken over", pid=event.pid)]
+        case ev.ProxyReplacementFailed():
+            message = f"Envoy was not replaced, the old one serves on: {event.exit.reason}"
+            return [_note(event, "proxy", message, tail=list(event.exit.tail))]
         case ev.ProxyStopSent():
             return [_note(event, "proxy", f"Envoy is stopped: {event.reason}")]
         case ev.ProxyExited():

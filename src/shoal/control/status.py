@@ -252,7 +252,7 @@ def explain(
         f"{verb} {action.replica}: {action.reason}"
         for action in plan.actions
         if (verb := _verb(action)) is not None
-        and not isinstance(action, act.StartProxy | act.StopProxy | act.PrepareRevision)
+        and not isinstance(action, act.StartProxy | act.ReplaceProxy | act.StopProxy | act.PrepareRevision)
         and (action.replica in own or (isinstance(action, act.StartReplica) and action.service == name))
     )
     return Explanation(
@@ -282,7 +282,7 @@ def _verb(action: act.Action) -> str | None:
             return "stop"
         case act.KillReplica():
             return "kill"
-        case act.ForgetReplica() | act.StartProxy() | act.StopProxy() | act.PrepareRevision():
+        case act.ForgetReplica() | act.StartProxy() | act.ReplaceProxy() | act.StopProxy() | act.PrepareRevision():
             return None
 
 

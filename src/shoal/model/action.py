@@ -70,10 +70,23 @@ class StartProxy(_Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaceProxy(_Action):
+    """Starts another Envoy that takes over the sockets and the work of the one that runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StopProxy(_Action):
     pass
 
 
 Action = (
-    StartReplica | PrepareRevision | DrainReplica | StopReplica | KillReplica | ForgetReplica | StartProxy | StopProxy
+    StartReplica
+    | PrepareRevision
+    | DrainReplica
+    | StopReplica
+    | KillReplica
+    | ForgetReplica
+    | StartProxy
+    | ReplaceProxy
+    | StopProxy
 )

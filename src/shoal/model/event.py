@@ -156,6 +156,34 @@ class ProxyStarted(_Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyReplacementRequested(_Event):
+    """Another Envoy should take over: a newer one was installed, or somebody asked."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyReplacementStarted(_Event):
+    """The new one is asked for; the old one serves until it has taken over."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyReplaced(_Event):
+    """The new one serves; the old one finishes what it has and ends by itself."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyReplacementFailed(_Event):
+    """The old one serves on."""
+
+    exit: Exit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyStopSent(_Event):
     reason: str
 
@@ -279,6 +307,10 @@ ProxyEvent = (
     | ProxyStarted
     | ProxyStopSent
     | ProxyExited
+    | ProxyReplacementRequested
+    | ProxyReplacementStarted
+    | ProxyReplaced
+    | ProxyReplacementFailed
     | SnapshotPublished
     | SnapshotApplied
     | ResourceRejected

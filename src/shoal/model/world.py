@@ -80,6 +80,10 @@ class Proxy:
     crashes: int = 0
     last_error: str = ""
     tail: tuple[str, ...] = ()
+    outdated: str = ""
+    """Why another one should take over; empty: nobody wants that."""
+    replacing: bool = False
+    """Another one is about to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

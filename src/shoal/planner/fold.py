@@ -37,6 +37,13 @@ def fold(observed: Observed, event: ev.Event) -> None:
             replica = observed.replicas.get(event.replica)
             if replica is not None:
                 observed.replicas[replica.id] = _moved(replica, event, observed)
+        case (
+            ev.ProxyReplacementRequested()
+            | ev.ProxyReplacementStarted()
+            | ev.ProxyReplaced()
+            | ev.ProxyReplacementFailed()
+        ):
+            observed.proxy = _replaced(observed.proxy, event)
         case ev.ProxyScheduled() | ev.ProxyStarted() | ev.ProxyStopSent() | ev.ProxyExited():
             observed.proxy = _proxy(observed.proxy, event)
             if isinstance(event, ev.ProxyExited):
@@ -174,7 +181,9 @@ def _to(replica: Replica, trigger: Trigger, at: float) -> Replica:
 def _proxy(proxy: Proxy, event: ev.ProxyScheduled | ev.ProxyStarted | ev.ProxyStopSent | ev.ProxyExited) -> Proxy:
     match event:
         case ev.ProxyScheduled():
-            return replace(proxy, state=ProxyState.STARTING, since=event.at, attempt=event.attempt, pid=None)
+            # Whichever is started now is the newest there is.
+            begun = replace(proxy, state=ProxyState.STARTING, since=event.at, attempt=event.attempt, pid=None)
+            return replace(begun, outdated="", replacing=False)
         case ev.ProxyStarted():
             return replace(proxy, pid=event.pid)
         case ev.ProxyStopSent():
@@ -192,6 +201,23 @@ def _proxy(proxy: Proxy, event: ev.ProxyScheduled | ev.ProxyStarted | ev.ProxySt
                 last_error=event.exit.reason,
                 tail=event.exit.tail,
             )
+        case _:
+            assert_never(event)
+
+
+def _replaced(
+    proxy: Proxy,
+    event: ev.ProxyReplacementRequested | ev.ProxyReplacementStarted | ev.ProxyReplaced | ev.ProxyReplacementFailed,
+) -> Proxy:
+    match event:
+        case ev.ProxyReplacementRequested():
+            return replace(proxy, outdated=event.reason)
+        case ev.ProxyReplacementStarted():
+            return replace(proxy, outdated="", replacing=True)
+        case ev.ProxyReplaced():
+            return replace(proxy, replacing=False, pid=event.pid)
+        case ev.ProxyReplacementFailed():
+            return replace(proxy, replacing=False)
         case _:
             assert_never(event)
 

@@ -272,5 +272,7 @@ def _proxy(desired: Desired, observed: Observed, now: float) -> Iterator[Step]:
         case ProxyState.STARTING | ProxyState.SERVING:
             if desired.down and _nothing_left(desired, observed):
                 yield act.StopProxy(reason="the app goes down, and nothing is left behind it")
+            elif proxy.outdated and proxy.state is ProxyState.SERVING and not proxy.replacing and not desired.down:
+                yield act.ReplaceProxy(reason=proxy.outdated)
         case ProxyState.STOPPING:
             pass

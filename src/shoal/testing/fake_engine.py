@@ -154,6 +154,13 @@ class FakeEngine:
             self.proxy_pid = self._next_pid
             await self.inbox.put(ev.ProxyStarted(at=self._clock.now(), pid=self.proxy_pid))
 
+    async def replace_proxy(self) -> None:
+        self._seen("replace", "proxy")
+        if self.proxy_pid is not None:
+            self._next_pid += 1
+            self.proxy_pid = self._next_pid
+            await self.inbox.put(ev.ProxyReplaced(at=self._clock.now(), pid=self.proxy_pid))
+
     async def stop_proxy(self) -> None:
         self._seen("stop", "proxy")
         await self.proxy_ends(0)

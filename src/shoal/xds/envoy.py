@@ -47,6 +47,13 @@ def find_envoy(environ: Mapping[str, str] = os.environ) -> Path:
     )
 
 
+def drain_s(environ: Mapping[str, str] = os.environ) -> int:
+    """`$SHOAL_ENVOY_DRAIN_S`, 1 to 3600: how long connections have to end when a listener changes or another Envoy
+    takes over. Anything else: 10."""
+    chosen = environ.get("SHOAL_ENVOY_DRAIN_S", "")
+    return int(chosen) if chosen.isascii() and chosen.isdigit() and 1 <= int(chosen) <= 3600 else DRAIN_S
+
+
 def bootstrap(*, node: str, cluster: str, admin_socket: Path, xds_socket: Path) -> str:
     """Envoy's start configuration as JSON: where its configuration comes from, and nothing else.
 
@@ -115,8 +122,12 @@ def _control_plane(xds_socket: Path) -> dict[str, object]:
     }
 
 
-def envoy_argv(binary: Path, bootstrap_path: Path, *, base_id: int, concurrency: int = 2) -> list[str]:
-    """The command line. `base_id`: one for each app on this machine (0 may be somebody's own Envoy)."""
+def envoy_argv(
+    binary: Path, bootstrap_path: Path, *, base_id: int, concurrency: int = 2, epoch: int = 0, drain_s: int = DRAIN_S
+) -> list[str]:
+    """The command line. `base_id`: one for each app on this machine (0 may be somebody's own Envoy). `epoch`: how many
+    of this base id took over one from the other before it; each ends its predecessor after one and a half `drain_s`.
+    """
     return [
         str(binary),
         "--config-path",
@@ -124,7 +135,7 @@ def envoy_argv(binary: Path, bootstrap_path: Path, *, base_id: int, concurrency:
         "--base-id",
         str(base_id),
         "--restart-epoch",
-        "0",
+        str(epoch),
         "--concurrency",
         str(concurrency),
         # To stderr: a log file is flushed only every 10 s. The keeper stamps the time.
@@ -133,12 +144,31 @@ def envoy_argv(binary: Path, bootstrap_path: Path, *, base_id: int, concurrency:
         "--log-format",
         "[%l][%n] %v",
         "--drain-time-s",
-        str(DRAIN_S),
+        str(drain_s),
         "--drain-strategy",
         "immediate",
         "--parent-shutdown-time-s",
-        "15",
+        str(drain_s * 3 // 2),
     ]
+
+
+def running_base_ids(but_of: Path, proc: Path = Path("/proc")) -> set[int]:
+    """The base ids of all Envoys on this machine but those whose bootstrap is below this folder. A lease of an app's
+    network ends with its keeper; its Envoy, and the shared memory under this number, may outlive it."""
+    found = set()
+    for process in proc.iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            argv = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if "--base-id" not in argv[:-1] or "--config-path" not in argv[:-1]:
+            continue
+        number, config = argv[argv.index("--base-id") + 1], argv[argv.index("--config-path") + 1]
+        if number.isdigit() and not Path(config).is_relative_to(but_of):
+            found.add(int(number))
+    return found
 
 
 def remove_shared_memory(base_id: int, folder: Path = SHARED_MEMORY) -> list[Path]:

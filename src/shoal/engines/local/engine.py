@@ -20,8 +20,8 @@ from shoal.engines.local.networks.reach import Reach
 from shoal.engines.local.networks.stranded import Stranded
 from shoal.engines.local.networks.ways_out import Inside, WaysOut
 from shoal.engines.local.prober import Probed, Prober
-from shoal.engines.local.proxy import NAME as PROXY
-from shoal.engines.local.proxy import ProxyLaunch, ProxyProcess
+from shoal.engines.local.proxy import NAMES as PROXIES
+from shoal.engines.local.proxy import ProxyLaunch, ProxyLive, ProxyProcess, always_live
 from shoal.engines.local.tags import ReplicaTag
 from shoal.errors import EngineError, ShoalError
 from shoal.model import event as ev
@@ -72,6 +72,7 @@ class LocalEngine:
         clock: Clock,
         proxy_launch: ProxyLaunch,
         own_proxy_launch: ProxyLaunch | None,
+        proxy_live: ProxyLive | None,
         restart_keeper: Callable[[], Awaitable[None]],
         launcher: Launcher,
     ) -> None:
@@ -91,7 +92,9 @@ class LocalEngine:
             on_found=self._on_found,
             on_up=self._on_up,
         )
-        self._proxy = ProxyProcess(self._link, state, inbox=inbox, clock=clock, launch=proxy_launch)
+        self._proxy = ProxyProcess(
+            self._link, state, inbox=inbox, clock=clock, launch=proxy_launch, live=proxy_live or always_live
+        )
         self._mesh = MeshNetwork(
             self._link, state, launch=own_proxy_launch or proxy_launch, on_new=self._leave_dead_network
         )
@@ -107,14 +110,16 @@ class LocalEngine:
         clock: Clock,
         proxy_launch: ProxyLaunch,
         own_proxy_launch: ProxyLaunch | None = None,
+        proxy_live: ProxyLive | None = None,
         restart_keeper: Callable[[], Awaitable[None]],
         python: Path | None = None,
     ) -> LocalEngine:
         """Attaches to the keeper that answers on `state.keeper_socket`. `find_names` comes before the first start.
 
         `proxy_launch` gives Envoy's argv and environment, `own_proxy_launch` those of the second one, which is started
-        in the mesh network once a service has a network of its own; `restart_keeper` starts a keeper unless one
-        answers; `python`: makes the services' environments. NotRunningError: no keeper.
+        in the mesh network once a service has a network of its own; `proxy_live` tells whether a successor has taken
+        over; `restart_keeper` starts a keeper unless one answers; `python`: makes the services' environments.
+        NotRunningError: no keeper.
         """
         # With `-m` the daemon's own interpreter; a bare name would be looked up in the keeper's PATH.
         launcher = Launcher(state, inbox=inbox, clock=clock, python=python or Path(sys.executable))
@@ -124,12 +129,14 @@ class LocalEngine:
             clock=clock,
             proxy_launch=proxy_launch,
             own_proxy_launch=own_proxy_launch,
+            proxy_live=proxy_live,
             restart_keeper=restart_keeper,
             launcher=launcher,
         )
         listing = await engine._link.open()
         engine._take_over(listing)
         engine._proxy.take_over(listing)
+        await engine._proxy.settle()
         engine._mesh.take_over(listing)
         engine._ways_out.take_over(listing)
         return engine
@@ -161,6 +168,7 @@ class LocalEngine:
         self._mesh.revive()
         self._ways_out.settle()
         await self._leave_dead_network()
+        self._proxy.resume()
         await self._link.run()
 
     async def close(self) -> None:
@@ -312,6 +320,9 @@ class LocalEngine:
     async def start_proxy(self) -> None:
         await self._proxy.start()
 
+    async def replace_proxy(self) -> None:
+        await self._proxy.replace()
+
     async def stop_proxy(self) -> None:
         await self._mesh.stop()
         await self._proxy.stop()
@@ -411,9 +422,9 @@ class LocalEngine:
                 await self._spawned(_Process(tag=tag, pid=event["pid"], running=True))
             case "exited" if tag is not None:
                 await self._exited(tag, event["pid"], event["exit_code"])
-            case "spawned" if event["name"] == PROXY:
-                await self._proxy.spawned(event["pid"])
-            case "exited" if event["name"] == PROXY:
+            case "spawned" if event["name"] in PROXIES:
+                await self._proxy.spawned(event["name"], event["pid"])
+            case "exited" if event["name"] in PROXIES:
                 await self._proxy.exited(event["pid"], event["exit_code"])
             case _:
                 pass  # the daemon's own, or of a later version

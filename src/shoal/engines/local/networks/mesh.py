@@ -139,7 +139,7 @@ class MeshNetwork:
             await self._on_new()
 
     async def _start_envoy(self) -> None:
-        argv, env = self._launch()
+        argv, env = self._launch(0)
         argv = [sys.executable, "-I", "-S", unparented.__file__, *argv]
         await self._spawn(ENVOY, argv, env, {"kind": "join", "mesh": HOLDER})
 
