@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import signal
+import socket
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -82,3 +84,41 @@ def test_a_newer_shoal_takes_over_and_an_older_one_refuses(web: tuple[Plane, str
         assert newer.status()["version"] == "9.0.0"
     probe.assert_nothing_lost()
     assert of_web(shoal) == pids
+
+
+def test_a_service_manager_watches_and_its_restart_restarts_nothing(tmp_path: Path) -> None:
+    """What systemd does with the unit of `shoal install`: start, kill, start again, stop."""
+    port = free_port()
+    files = {"shoal.yaml": f'services:\n  web: {{run: "echo:app", port: {port}}}\n', "echo.py": ECHO}
+    socket_path = tmp_path / "notify"
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        plane(tmp_path / "app", files=files) as shoal,
+    ):
+        manager.bind(str(socket_path))
+        manager.settimeout(60)
+
+        def start() -> subprocess.Popen[bytes]:
+            main = subprocess.Popen(
+                [*shoal.command, "supervise"],
+                cwd=shoal.folder,
+                env=shoal.env() | {"NOTIFY_SOCKET": str(socket_path)},
+                stdout=subprocess.DEVNULL,
+            )
+            while b"READY=1" not in manager.recv(1000):
+                pass
+            return main
+
+        main = start()
+        pids = shoal.pids()
+        with prober(f"http://127.0.0.1:{port}") as probe:
+            main.kill()
+            main.wait()
+            main = start()
+            main.terminate()
+            assert main.wait(30) == 0
+            main = start()
+        probe.assert_nothing_lost()
+        assert shoal.pids() == pids
+        shoal.shoal("down")
+        assert main.wait(30) == 0

@@ -13,9 +13,9 @@ from shoal.model.action import (
     DrainReplica,
     ForgetReplica,
     KillReplica,
+    ReplaceProxy,
     StartProxy,
     StartReplica,
-    ReplaceProxy,
     StopProxy,
     StopReplica,
 )

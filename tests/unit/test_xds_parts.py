@@ -23,9 +23,9 @@ from shoal.xds.admin import admin_get
 from shoal.xds.denials import PAIRS_MAX, QUIET_S, Denials
 from shoal.xds.environment import flaws
 from shoal.xds.envoy import bootstrap, drain_s, envoy_argv, find_envoy, remove_shared_memory, running_base_ids
-from shoal.xds.replacement import difference
 from shoal.xds.library import Library
 from shoal.xds.outbox import Outbox
+from shoal.xds.replacement import difference
 from tests.support.xds_client import make_cluster, make_endpoints, make_listener, make_routes
 
 NAMES = st.text(min_size=1, max_size=300)
@@ -307,7 +307,9 @@ def test_an_envoy_that_takes_over_gets_its_epoch_and_ends_the_old_one_after_its_
     assert argv[argv.index("--parent-shutdown-time-s") + 1] == "30"
 
 
-@pytest.mark.parametrize(("chosen", "seconds"), [("", 10), ("2", 2), ("3600", 3600), ("0", 10), ("3601", 10), ("x", 10)])
+@pytest.mark.parametrize(
+    ("chosen", "seconds"), [("", 10), ("2", 2), ("3600", 3600), ("0", 10), ("3601", 10), ("x", 10)]
+)
 def test_the_drain_time_is_chosen_within_bounds(chosen: str, seconds: int) -> None:
     assert drain_s({"SHOAL_ENVOY_DRAIN_S": chosen} if chosen else {}) == seconds
 

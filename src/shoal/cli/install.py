@@ -1,4 +1,4 @@
-"""`shoal install` and `shoal uninstall`: the app as a service of systemd."""
+"""`shoal install`: the app as a service of systemd."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from shoal.cli.options import file_option, shoal_command
-from shoal.cli.output import emit, note, say
+from shoal.cli.output import emit, say
 from shoal.cli.target import app_of
 from shoal.cli.unit import Unit, text
 from shoal.errors import ConflictError, EngineError, UnsupportedError, UsageError
@@ -40,16 +40,16 @@ def command(system: bool, user: str | None, now: bool, show: bool, file: Path | 
     """
     if user is not None and not system:
         raise UsageError("--user is for --system", way_out="leave it out: the unit is your own")
-    unit = _unit(file, system, user)
+    unit = unit_of(file, system, user)
     if show:
         emit({"unit": unit.name, "text": text(unit)}) if as_json else click.echo(text(unit), nl=False)
         return
-    path = _folder(system) / unit.name
+    path = unit_folder(system) / unit.name
     _write(path, text(unit))
     steps = [["daemon-reload"], ["enable", "--now", unit.name]]
     if now:
         for step in steps:
-            _systemctl(system, *step)
+            run_systemctl(system, *step)
     if as_json:
         emit({"unit": unit.name, "path": str(path), "started": now})
         return
@@ -62,9 +62,10 @@ def command(system: bool, user: str | None, now: bool, show: bool, file: Path | 
     say(f"  {' '.join(control)} status {unit.name}     journalctl {'' if system else '--user '}-u {unit.name}")
 
 
-def _unit(file: Path | None, system: bool, user: str | None) -> Unit:
-    from shoal.spec.find import nearest_app_file
+def unit_of(file: Path | None, system: bool, user: str | None) -> Unit:
+    """The unit of the app that a command means."""
     from shoal.spec.find import app_file as file_in
+    from shoal.spec.find import nearest_app_file
 
     app = app_of(None, None, file)
     path = nearest_app_file(Path.cwd()) if file is None else file_in(file)
@@ -80,7 +81,8 @@ def _unit(file: Path | None, system: bool, user: str | None) -> Unit:
     )
 
 
-def _folder(system: bool) -> Path:
+def unit_folder(system: bool) -> Path:
+    """Where units of this kind are written. Raises UsageError and UnsupportedError when we cannot."""
     if not sys.platform.startswith("linux"):
         raise UnsupportedError("units are systemd's, which is Linux's", way_out="run it with launchd: shoal up")
     if system:
@@ -109,33 +111,11 @@ def _control(system: bool) -> list[str]:
     return ["systemctl"] if system else ["systemctl", "--user"]
 
 
-def _systemctl(system: bool, *arguments: str) -> None:
+def run_systemctl(system: bool, *arguments: str) -> None:
+    """Raises UnsupportedError where there is no systemd, EngineError with its words."""
     argv = [*_control(system), *arguments]
     if shutil.which("systemctl") is None:
         raise UnsupportedError("there is no systemctl here", way_out="leave --now out, and start the unit yourself")
     done = subprocess.run(argv, check=False, capture_output=True, text=True)
     if done.returncode != 0:
         raise EngineError(f"`{' '.join(argv)}` failed: {done.stderr.strip() or done.returncode}")
-
-
-@shoal_command("uninstall", ("shoal uninstall", "remove the unit; the app goes on until it is stopped"))
-@click.option("--system", is_flag=True, help="The machine's unit; needs root.")
-@file_option()
-def uninstall(system: bool, file: Path | None, as_json: bool) -> None:
-    """Remove the unit that `shoal install` wrote. What runs goes on: `shoal down` stops it."""
-    unit = _unit(file, system, None)
-    path = _folder(system) / unit.name
-    found = path.exists()
-    if found:
-        if "shoal install" not in path.read_text():
-            raise ConflictError(f"{path} is not of Shoal's making", way_out="remove it yourself")
-        if shutil.which("systemctl") is not None:
-            try:
-                _systemctl(system, "disable", unit.name)
-            except EngineError as error:
-                note(str(error))
-        path.unlink(missing_ok=True)
-    if as_json:
-        emit({"unit": unit.name, "path": str(path), "removed": found})
-    else:
-        say(f"{path} is removed" if found else f"there is no {path}")

@@ -36,8 +36,8 @@ class Unit:
 def text(unit: Unit) -> str:
     """The whole file.
 
-    `KillMode=process`: the unit's own process only watches. When it ends, is killed or restarted by the manager, the app
-    goes on, and the next one finds it. `ExecStop` is what takes the app down, and `ExecReload` an upgrade.
+    `KillMode=process`: the unit's own process only watches. When it ends, is killed or restarted by the manager, the
+    app goes on, and the next one finds it. `ExecStop` is what takes the app down, and `ExecReload` an upgrade.
     """
     shoal = [unit.python, "-m", "shoal"]
     at = ["--file", unit.file]
@@ -52,7 +52,7 @@ def text(unit: Unit) -> str:
         "[Service]",
         "Type=notify",
         "NotifyAccess=main",
-        f"ExecStart={_command([*shoal, 'up', '--supervised', *at])}",
+        f"ExecStart={_command([*shoal, 'supervise', *at])}",
         f"ExecReload={_command([*shoal, 'upgrade', *at])}",
         f"ExecStop={_command([*shoal, 'down', *at])}",
         "KillMode=process",
