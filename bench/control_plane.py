@@ -23,7 +23,7 @@ from shoal.control.journal import Feed
 from shoal.control.routing import Routing
 from shoal.mesh.compile import MeshOptions
 from shoal.model import event as ev
-from shoal.model.app import App, PythonApp, Service
+from shoal.model.app import App, Command, Service
 from shoal.model.replica import UnixAddress
 from shoal.model.world import ProxyState
 from shoal.ports import Found, Launch
@@ -113,7 +113,7 @@ def many_services(count: int, calls: Callable[[int], Sequence[int]] = lambda num
         services=tuple(
             Service(
                 name=f"s{number}",
-                workload=PythonApp(module="app", attribute="app"),
+                workload=Command(argv=("true",)),  # its replicas speak HTTP/1.1
                 folder="/",
                 port=PORT,
                 calls=tuple(f"s{callee}" for callee in calls(number)),
