@@ -368,7 +368,8 @@ def test_explain_says_where_each_value_comes_from() -> None:
         sources = {s.name: (s.value, s.source) for s in explanation.settings}
         assert sources["replicas"] == ("2", "shoal scale")
         assert sources["calls"] == ("cart", "app file")
-        assert sources["health"] == ("answers its protocol", "default")
+        assert sources["health"] == ("answers its protocol, every 1 s, timeout 1 s, 3 failures", "default")
+        assert sources["liveness"] == ("restarted when it gives no answer at all for 30 s", "default")
         assert explanation.reaches == {"cart": "127.77.0.2:3001"}
         assert plane.commands.explain("cart").called_by == ("web",)
 

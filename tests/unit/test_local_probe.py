@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shoal.engines.local import prober as prober_module
+from shoal.engines.local import watch as watch_module
 from shoal.engines.local.probe import READY, Result, Target, judge, probe
 from shoal.engines.local.prober import Probed, Prober
 from shoal.model.event import Event, ProbeFailed, ProbeSucceeded
@@ -99,7 +99,7 @@ class Script:
         self.results = list(results)
         self.times: list[float] = []
 
-    async def __call__(self, target: Target) -> Result:
+    async def __call__(self, target: Target, *, timeout_s: float = 1.0) -> Result:
         self.times.append(round(asyncio.get_running_loop().time(), 3))
         return self.results.pop(0) if len(self.results) > 1 else self.results[0]
 
@@ -110,8 +110,8 @@ def told(script: Script, monkeypatch: pytest.MonkeyPatch, *, for_s: float) -> li
     async def look(target: Target, result: Result) -> Result:
         return result
 
-    monkeypatch.setattr(prober_module, "probe", script)
-    monkeypatch.setattr(prober_module, "look_closer", look)  # it reads /proc, in a thread
+    monkeypatch.setattr(watch_module, "probe", script)
+    monkeypatch.setattr(watch_module, "look_closer", look)  # it reads /proc, in a thread
     events: list[str] = []
 
     async def put(event: Event) -> None:

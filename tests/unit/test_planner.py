@@ -332,6 +332,8 @@ def _worlds(draw: st.DrawFn) -> tuple[Desired, Observed]:
             ready_since=draw(st.sampled_from([0.0, NOW])),
             since=draw(st.sampled_from([0.0, NOW])),
             detached_at=draw(st.sampled_from([None, 0.0, NOW])),
+            doomed="hung",
+            told_at=draw(st.sampled_from([None, 0.0, NOW])),
         )
         for n in range(1, count + 1)
     ]

@@ -132,7 +132,7 @@ WRONG = [
     (f"{PORTS}, health: up", "services.web.health: must be a path that starts with /; write /up"),
     ("port: 1, protocol: grpc, health: /up", "services.web.health: a grpc port has no paths; write 'health: grpc'"),
     ("port: 1, protocol: tcp, health: grpc", "services.web.health: a tcp port has no gRPC health service; say protocol: grpc"),
-    ("health: /up", "services.web.health: without a port there is nothing to ask; add 'port', or remove it"),
+    ("health: /up", "services.web.health: without a port there is nothing to ask; add 'port', name a command, or remove it"),
     (f"{PORTS}, env: {{A: '${{port.admim}}'}}", "services.web.env.A: the service has no port 'admim'; did you mean 'admin'?"),
     ("port: 1, rewrite_host: 'a b'", "services.web.rewrite_host: must be a host as it stands in a request, such as localhost or example.com:8080"),
 ]  # fmt: skip

@@ -33,7 +33,7 @@ def _note(event: ev.Event, subject: str, message: str, **data: object) -> Note:
 def describe(event: ev.Event, before: Replica | None, after: Replica | None) -> list[Note]:
     """What to keep of an event. `before` and `after`: the replica it is about, around the fold; None for others.
 
-    A probe is kept only when it made a replica ready or unready; progress never is.
+    A probe is kept only when it changed what is done with a replica; progress never is.
     """
     match event:
         case ev.ReplicaScheduled():
@@ -139,11 +139,21 @@ def describe(event: ev.Event, before: Replica | None, after: Replica | None) -> 
 
 
 def _probed(event: ev.ProbeSucceeded | ev.ProbeFailed, before: Replica | None, after: Replica | None) -> list[Note]:
-    if before is None or after is None or before.state is after.state:
+    if before is None or after is None:
+        return []
+    if after.late and not before.late:
+        took = words(event.at - (after.running_since or event.at))
+        message = f"not ready {took} after its start: {after.probe_detail}; see shoal logs {after.id}"
+        return [Note(kind="ReplicaLate", subject=after.id, message=message, data={"detail": after.probe_detail})]
+    if before.state is after.state:
         return []
     if after.state is ReplicaState.READY:
         took = words(max(0.0, event.at - before.since))
         return [Note(kind="ReplicaReady", subject=after.id, message=f"ready after {took}", data={})]
+    if after.state is ReplicaState.RESTARTING and isinstance(event, ev.ProbeFailed):
+        message = f"{after.doomed}; out of Envoy, then started again"
+        data: dict[str, object] = {"probe": event.probe.value, "asked": event.asked, "detail": event.detail}
+        return [Note(kind="ReplicaCondemned", subject=after.id, message=message, data=data)]
     detail = after.probe_detail
     message = f"not ready any more: {detail}; out of Envoy until it answers"
     return [Note(kind="ReplicaUnready", subject=after.id, message=message, data={"detail": detail})]
@@ -165,7 +175,8 @@ def _exited(event: ev.ReplicaExited, before: Replica | None, after: Replica | No
         )
     ]
     if after.crashes == CRASH_LOOP and after.state is ReplicaState.BACKING_OFF:
-        message = f"crash loop: {event.exit.reason}, {after.crashes} times in a row"
+        why = after.last_exit.reason if after.last_exit else event.exit.reason
+        message = f"crash loop: {why}, {after.crashes} times in a row"
         data: dict[str, object] = {"code": event.exit.code, "tail": list(event.exit.tail)}
         notes.append(Note(kind="CrashLoopDetected", subject=after.id, message=message, data=data))
     return notes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shoal.control import policies
+from shoal.control import policies, probes
 from shoal.control.egress import egress_settings
 from shoal.control.jobs import health as job_health
 from shoal.control.jobs import job_status
@@ -29,6 +29,7 @@ from shoal.model.status import (
 from shoal.model.topology import EdgeMap
 from shoal.model.world import Desired, Observed, ProxyState, Target
 from shoal.planner import Plan
+from shoal.planner.defaults import LATE_S
 from shoal.planner.healing import in_crash_loop
 
 
@@ -179,13 +180,14 @@ def _health(target: Target, desired: Desired, replicas: list[Replica], ready: in
         return Health.STARTING, f"revision {target.revision.number} replaces {len(outdated)} older replicas"
     if wait and not current:
         return Health.WAITING, wait
-    if any(r.state is ReplicaState.UNREADY for r in current) or ready:
+    if any(r.state in (ReplicaState.UNREADY, ReplicaState.RESTARTING) for r in current) or ready:
         return Health.DEGRADED, f"{ready} of {wanted} ready"
     crashed = next((r for r in current if r.state is ReplicaState.BACKING_OFF and r.last_exit), None)
     if crashed is not None and crashed.last_exit is not None:
         return Health.STARTING, f"{crashed.last_exit.reason}; starts again"
     progress = next((r.progress for r in current if r.progress), "")
-    return Health.STARTING, progress or f"{ready} of {wanted} ready"
+    late = next((f"{r.id} is {_why(r)}" for r in current if r.late and r.state is ReplicaState.STARTING), "")
+    return Health.STARTING, progress or late or f"{ready} of {wanted} ready"
 
 
 def replica_status(replica: Replica, wait: str) -> ReplicaStatus:
@@ -210,11 +212,14 @@ def _why(replica: Replica) -> str:
         case ReplicaState.STARTING:
             if replica.progress:
                 return replica.progress
-            return f"not ready yet: {replica.probe_detail}" if replica.probe_detail else "starts"
+            late = f" after {LATE_S:g} s" if replica.late else " yet"
+            return f"not ready{late}: {replica.probe_detail}" if replica.probe_detail else "starts"
         case ReplicaState.READY:
             return f"ready, last probe failed: {replica.probe_detail}" if replica.failures else "answers its probe"
         case ReplicaState.UNREADY:
             return f"out of Envoy: {replica.probe_detail}"
+        case ReplicaState.RESTARTING:
+            return f"out of Envoy, restarts: {replica.doomed}"
         case ReplicaState.BACKING_OFF:
             return replica.last_exit.reason if replica.last_exit else "ended"
         case ReplicaState.COMPLETED:
@@ -300,7 +305,6 @@ def _settings(target: Target, desired: Desired, no_way_out: str) -> tuple[Settin
         return Setting(name=name, value=str(value), source=source or ("default" if value == default else "app file"))
 
     scaled = "shoal scale" if target.replicas != service.replicas else ""
-    health = str(service.health or ("answers its protocol" if service.port else "its process runs"))
     ports = ", ".join(f"{port.name}: {port.number} ({port.protocol})" for port in service.ports)
     return (
         setting("runs", runs(service), None),
@@ -310,7 +314,7 @@ def _settings(target: Target, desired: Desired, no_way_out: str) -> tuple[Settin
         setting("ports", ports or "none", "none"),
         setting("publish", "yes" if service.publish else "no", "yes" if service.port else "no"),
         setting("replicas", target.replicas, plain.replicas, scaled),
-        setting("health", health, health if service.health is None else None),
+        *probes.settings(service),
         setting("calls", ", ".join(service.calls) or "none", "none"),
         *(Setting(name=name, value=value, source="app file") for name, value in job_settings(service)),
         setting("after", ", ".join(_after(service)) or "none", "none"),

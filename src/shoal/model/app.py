@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from shoal.model.health import HealthCheck as HealthCheck
 from shoal.model.traffic import NOTHING, Policy
 
 
@@ -63,32 +64,6 @@ class Port:
     protocol: Protocol = Protocol.HTTP
     publish: bool = False
     """Whether it is also bound on 127.0.0.1 and [::1]."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HealthCheck:
-    """How readiness is found out, where a path alone does not say it. Exactly one of `path`, `grpc`, `command`, or
-    none of them: the port answers its protocol."""
-
-    path: str | None = None
-    """Answers 200 to 399 when ready."""
-    grpc: bool = False
-    """The gRPC health service says SERVING."""
-    command: tuple[str, ...] = ()
-    """Ends with 0 when ready. One given as a string has become `("/bin/sh", "-c", string)`."""
-    port: str = ""
-    """Name of the port that is asked; empty: the main one."""
-    host: str = "localhost"
-    """The Host header of an HTTP request."""
-
-    def __str__(self) -> str:
-        where = f" on port {self.port}" if self.port else ""
-        if self.command:
-            shell = self.command[:2] == ("/bin/sh", "-c")
-            return f"command {self.command[2] if shell else ' '.join(self.command)}"
-        if self.grpc:
-            return f"gRPC health{where}"
-        return f"{self.path or 'answers its protocol'}{where}"
 
 
 class Names(StrEnum):
@@ -158,7 +133,13 @@ class Service:
     env_files: tuple[str, ...] = ()
     """The files that some of `env` was read from, as written; only told, never read again."""
     health: str | HealthCheck | None = None
-    """Text: the path that answers 200 to 399 when ready. None: ready = answers its protocol."""
+    """Readiness. Text: the path that answers 200 to 399 when ready. None: ready = answers its protocol."""
+    startup: HealthCheck | None = None
+    """None: nothing is asked before readiness."""
+    liveness: HealthCheck | None = None
+    """None: it is restarted when it hangs, as `restart_hung` says."""
+    restart_hung: bool = True
+    """Without `liveness`, whether one that gives no answer at all is restarted; `liveness: off` is False."""
     calls: tuple[str, ...] = ()
     """The services it may call by name."""
     after: tuple[str, ...] = ()

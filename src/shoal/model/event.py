@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shoal.model.app import Restart
+from shoal.model.health import Probe
 from shoal.model.replica import Address, Exit
 from shoal.model.signals import Traffic
 
@@ -58,6 +59,9 @@ class ReplicaStarted(_Event):
 class ProbeSucceeded(_Event):
     replica: str
     attempt: int
+    probe: Probe = Probe.READINESS
+    of: int = 1
+    """So many in a row count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +69,14 @@ class ProbeFailed(_Event):
     replica: str
     attempt: int
     detail: str
+    """What came back: `HTTP 503 on /healthz`."""
+    probe: Probe = Probe.READINESS
+    of: int = 3
+    """So many in a row count."""
+    asked: str = ""
+    """What was asked: `/livez on port admin`."""
+    early: bool = False
+    """Liveness: counts also for one that has not been ready yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,8 @@ class ReplicaState(StrEnum):
     """Its process ended with exit code 0, and by `restart:` that was all that it should do."""
     FAILED = "failed"
     """Its process ended otherwise, and by `restart: never` it is not started again."""
+    RESTARTING = "restarting"
+    """Its liveness or startup probe has failed: out of the endpoints, then told to end, then started again."""
     DRAINING = "draining"
     """Leaves: out of the endpoints, finishing what it has. Never comes back."""
     STOPPING = "stopping"
@@ -36,6 +38,8 @@ class Trigger(StrEnum):
     SCHEDULED = "scheduled"
     BECAME_READY = "became ready"
     BECAME_UNREADY = "became unready"
+    CONDEMNED = "condemned"
+    """Its liveness or startup probe failed so often that only a restart may help."""
     DRAIN_STARTED = "drain started"
     STOP_SENT = "stop sent"
     EXITED = "exited"
@@ -58,6 +62,8 @@ TRANSITIONS: dict[tuple[ReplicaState, Trigger], ReplicaState] = {
     (_S.UNREADY, _T.BECAME_READY): _S.READY,
     (_S.UNREADY, _T.DRAIN_STARTED): _S.DRAINING,
     (_S.UNREADY, _T.EXITED): _S.BACKING_OFF,
+    (_S.RESTARTING, _T.DRAIN_STARTED): _S.DRAINING,
+    (_S.RESTARTING, _T.EXITED): _S.BACKING_OFF,
     (_S.BACKING_OFF, _T.SCHEDULED): _S.STARTING,
     (_S.BACKING_OFF, _T.DRAIN_STARTED): _S.GONE,
     (_S.COMPLETED, _T.DRAIN_STARTED): _S.GONE,
@@ -68,6 +74,8 @@ TRANSITIONS: dict[tuple[ReplicaState, Trigger], ReplicaState] = {
     (_S.STOPPING, _T.EXITED): _S.GONE,
 }
 for _state in (_S.STARTING, _S.READY, _S.UNREADY):
+    TRANSITIONS[_state, _T.CONDEMNED] = _S.RESTARTING
+for _state in (_S.STARTING, _S.READY, _S.UNREADY, _S.RESTARTING):
     TRANSITIONS |= {(_state, _T.COMPLETED): _S.COMPLETED, (_state, _T.FAILED): _S.FAILED}
 """Every move there is. A pair that is missing means: the trigger comes too late or twice, and changes nothing."""
 
@@ -154,12 +162,21 @@ class Replica:
     """Where it listens for its further ports, by their names."""
     ready_since: float | None = None
     detached_at: float | None = None
-    """Since when, draining, it is out of every snapshot that Envoy may hold."""
+    """Since when, draining or restarting, it is out of every snapshot that Envoy may hold."""
     successes: int = 0
     failures: int = 0
-    """Probe results in a row."""
+    """Readiness probe results in a row."""
+    startup_failures: int = 0
+    liveness_failures: int = 0
+    """In a row."""
     probe_detail: str = ""
     """What the last failed probe said: `connection refused`, `HTTP 503 on /healthz`."""
+    doomed: str = ""
+    """Why this attempt is ended, while it is RESTARTING: `liveness probe (/livez) failed 3 times in a row: ...`."""
+    running_since: float | None = None
+    """When this attempt got its process; making its environment may have taken minutes before."""
+    late: bool = False
+    """It has had a process for long, and has not been ready yet in this attempt."""
     progress: str = ""
     """What its start is waiting for: `installing 14 packages`."""
     last_exit: Exit | None = None

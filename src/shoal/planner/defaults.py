@@ -8,9 +8,24 @@ HEALTHY_S = 60.0
 CRASH_LOOP = 5
 """Crashes in a row from which on a person should look."""
 
-SUCCESSES_TO_READY = 1
 FAILURES_TO_UNREADY = 3
-"""Kubernetes' defaults."""
+"""Kubernetes' default."""
+PROBE_S = 1.0
+"""Readiness and startup: from an answer to the next question, and how long an answer may take. Kubernetes asks every
+10 s; here an answer costs a tenth of a millisecond, and whoever waits is a person."""
+COMMAND_S = 5.0
+"""The same of a command, which is a process of its own: a Python alone takes a tenth of a second to start."""
+STARTUP_FAILURES = 120
+"""With 1 s between, two minutes: as long as a rolling update may take."""
+LIVENESS_S = 5.0
+"""Liveness: slower and more patient than readiness, because its mistakes cost more. A server of one thread that works
+on a request of 10 s must not be killed for it: three questions of 5 s each, 5 s apart, are 15 s at the least."""
+HUNG_S = 30.0
+"""Without `liveness:`, a replica that gives no answer at all for this long is restarted. The question is asked once
+and its connection kept open, so that a server of one thread answers when its turn comes, and one that is merely slow
+is not taken for a hung one. Twice the request time-out of 15 s: by then Envoy has given up all that waited for it."""
+LATE_S = 60.0
+"""A replica that has had a process for so long without getting ready is worth a line in the journal."""
 
 DETACHED_S = 0.3
 """From Envoy's word that a replica is out of its endpoints to SIGTERM. Measured: requests routed just before that

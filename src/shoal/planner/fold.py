@@ -12,7 +12,8 @@ from typing import assert_never
 from shoal.model import event as ev
 from shoal.model.replica import ENDED, Replica, ReplicaState, Trigger, after
 from shoal.model.world import Observed, Proxy, ProxyState, Routes
-from shoal.planner.defaults import FAILURES_TO_UNREADY, HEALTHY_S, SUCCESSES_TO_READY
+from shoal.planner import probing
+from shoal.planner.defaults import HEALTHY_S
 from shoal.planner.healing import crashes_after, ending
 from shoal.planner.releases import release_after
 
@@ -110,9 +111,15 @@ def _schedule(observed: Observed, event: ev.ReplicaScheduled) -> None:
         address=None,
         ports=(),
         ready_since=None,
+        detached_at=None,
         successes=0,
         failures=0,
+        startup_failures=0,
+        liveness_failures=0,
         probe_detail="",
+        doomed="",
+        running_since=None,
+        late=False,
         progress="",
     )
 
@@ -135,21 +142,29 @@ def _moved(replica: Replica, event: _OfReplica, observed: Observed) -> Replica:
         case ev.ReplicaStarted():
             if event.attempt != replica.attempt:
                 return replica
-            return replace(replica, pid=event.pid, address=event.address, ports=event.ports, progress="")
+            since = replica.running_since if replica.pid == event.pid else None  # the same one: found, not started
+            return replace(
+                replica,
+                pid=event.pid,
+                address=event.address,
+                ports=event.ports,
+                progress="",
+                running_since=event.at if since is None else since,
+            )
         case ev.ProbeSucceeded():
             if event.attempt != replica.attempt:
                 return replica
-            seen = replace(replica, successes=replica.successes + 1, failures=0, probe_detail="")
-            ready = seen.successes >= SUCCESSES_TO_READY
-            return _to(seen, Trigger.BECAME_READY, event.at) if ready else seen
+            seen, trigger = probing.succeeded(replica, event)
+            return seen if trigger is None else _to(seen, trigger, event.at)
         case ev.ProbeFailed():
-            if event.attempt != replica.attempt:
+            if event.attempt != replica.attempt or replica.leaving or replica.state is ReplicaState.RESTARTING:
                 return replica
-            seen = replace(replica, failures=replica.failures + 1, successes=0, probe_detail=event.detail)
-            unready = seen.failures >= FAILURES_TO_UNREADY
-            return _to(seen, Trigger.BECAME_UNREADY, event.at) if unready else seen
+            seen, trigger = probing.failed(replica, event)
+            if trigger is Trigger.CONDEMNED:
+                return replace(_to(seen, trigger, event.at), detached_at=_detached_at(seen, observed, event.at))
+            return seen if trigger is None else _to(seen, trigger, event.at)
         case ev.DrainStarted():
-            detached = None if replica.id in observed.routed else event.at
+            detached = _detached_at(replica, observed, event.at)
             return replace(_to(replica, Trigger.DRAIN_STARTED, event.at), detached_at=detached)
         case ev.StopSent():
             if not replica.leaving:
@@ -159,7 +174,8 @@ def _moved(replica: Replica, event: _OfReplica, observed: Observed) -> Replica:
         case ev.ReplicaExited():
             if event.attempt != replica.attempt or not replica.runs:
                 return replica
-            end = replace(event.exit, error=replica.told) if replica.told else event.exit
+            told = replica.told or replica.doomed
+            end = replace(event.exit, error=told) if told else event.exit
             counts = not replica.leaving and ending(replica.restart, end) is not Trigger.COMPLETED
             crashes = crashes_after(replica, event.at) if counts else replica.crashes
             ended = replace(replica, last_exit=end, crashes=crashes, pid=None, progress="")
@@ -173,9 +189,21 @@ def _to(replica: Replica, trigger: Trigger, at: float) -> Replica:
     if state is replica.state:
         return replica
     ready_since = at if state is ReplicaState.READY else replica.ready_since
-    if state in (ReplicaState.UNREADY, ReplicaState.BACKING_OFF, *ENDED):
+    crashes = replica.crashes
+    if state in (ReplicaState.UNREADY, ReplicaState.RESTARTING, ReplicaState.BACKING_OFF, *ENDED):
+        if state in (ReplicaState.UNREADY, ReplicaState.RESTARTING) and _was_healthy(replica, at):
+            crashes = 0  # its back-off is forgiven here: when its process ends, the readiness before is forgotten
         ready_since = None
-    return replace(replica, state=state, since=at, ready_since=ready_since)
+    return replace(replica, state=state, since=at, ready_since=ready_since, crashes=crashes)
+
+
+def _was_healthy(replica: Replica, at: float) -> bool:
+    return replica.ready_since is not None and at - replica.ready_since >= HEALTHY_S
+
+
+def _detached_at(replica: Replica, observed: Observed, at: float) -> float | None:
+    """None: Envoy may still route to it."""
+    return None if replica.id in observed.routed else at
 
 
 def _proxy(proxy: Proxy, event: ev.ProxyScheduled | ev.ProxyStarted | ev.ProxyStopSent | ev.ProxyExited) -> Proxy:
@@ -256,8 +284,9 @@ def _nothing_routes(observed: Observed, at: float) -> None:
 
 
 def _detach(observed: Observed, at: float) -> None:
-    draining = [r for r in observed.replicas.not_ready.values() if r.state is ReplicaState.DRAINING]
-    routed = observed.routed if draining else frozenset()
-    for replica in draining:
+    leaving = (ReplicaState.DRAINING, ReplicaState.RESTARTING)
+    waiting = [r for r in observed.replicas.not_ready.values() if r.state in leaving]
+    routed = observed.routed if waiting else frozenset()
+    for replica in waiting:
         if replica.detached_at is None and replica.id not in routed:
             observed.replicas[replica.id] = replace(replica, detached_at=at)

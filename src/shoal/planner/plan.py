@@ -13,7 +13,7 @@ from typing import assert_never
 from shoal.model import action as act
 from shoal.model.replica import ENDED, Replica, ReplicaState
 from shoal.model.world import Desired, Observed, ProxyState, Target
-from shoal.planner import barriers, jobs
+from shoal.planner import barriers, jobs, restarting
 from shoal.planner.defaults import (
     DETACH_S_MAX,
     DETACHED_S,
@@ -133,7 +133,9 @@ def _leaving(observed: Observed, now: float) -> Iterator[Step]:
                     yield act.KillReplica(replica=replica.id, reason=late)
             case ReplicaState.GONE:
                 yield act.ForgetReplica(replica=replica.id, reason="its process has ended")
-            case ReplicaState.READY | ReplicaState.STARTING | ReplicaState.UNREADY | ReplicaState.BACKING_OFF:
+            case ReplicaState.READY | ReplicaState.STARTING | ReplicaState.UNREADY:
+                pass
+            case ReplicaState.RESTARTING | ReplicaState.BACKING_OFF:
                 pass
             case ReplicaState.COMPLETED | ReplicaState.FAILED:
                 pass
@@ -176,6 +178,8 @@ def _surplus(current: list[Replica], wanted: int) -> list[Replica]:
 def _heal(replicas: list[Replica], now: float, *, hopeless: bool) -> Iterator[Step]:
     """`hopeless`: what ended stays ended, for an older one serves and only other code can help."""
     for replica in replicas:
+        if replica.state is ReplicaState.RESTARTING:
+            yield from restarting.restart(replica, now)
         if replica.state is not ReplicaState.BACKING_OFF:
             continue
         at = restarts_at(replica)

@@ -12,7 +12,6 @@ from shoal.model.app import (
     Command,
     External,
     Gateway,
-    HealthCheck,
     Job,
     Names,
     Port,
@@ -22,15 +21,16 @@ from shoal.model.app import (
     Route,
     Service,
 )
+from shoal.model.health import HealthCheck
 from shoal.model.traffic import Policy
-from shoal.spec import barriers, references
+from shoal.spec import barriers, probes, references
 from shoal.spec import edges as traffic
 from shoal.spec.document import Document, Loc
-from shoal.spec.doors import Ports, health, parse_external, route
+from shoal.spec.doors import Ports, parse_external, route
 from shoal.spec.networks import networked
 from shoal.spec.problems import SpecError, did_you_mean, quoted
 from shoal.spec.review import Review
-from shoal.spec.schema import AppFile, JobFile, ServiceFile, is_label, seconds
+from shoal.spec.schema import OFF, AppFile, HealthFile, JobFile, ServiceFile, is_label, seconds
 from shoal.spec.surroundings import Variables, env_files, with_defaults
 
 RESERVED = ("localhost", "envoy", "daemon", "keeper")
@@ -132,7 +132,10 @@ class _Check:
             replicas=0 if service.external is not None else service.replicas,
             env=self.variables.of(loc, service, self.file.defaults, scope),
             env_files=(*env_files(self.file.defaults), *env_files(service)),
-            health=self._health(loc, service, ports, scope),
+            health=probes.readiness(self._probe(loc, "health", service.health, ports, scope)),
+            startup=self._probe(loc, "startup", service.startup, ports, scope),
+            liveness=self._probe(loc, "liveness", service.liveness, ports, scope),
+            restart_hung=service.liveness is not OFF,
             calls=tuple(service.calls),
             traffic=traffic.traffic(review, name, service, ports, sound=self.ports.sound(name)),
             edges=self._edges(loc, service),
@@ -170,13 +173,14 @@ class _Check:
             argv.append(text)
         return tuple(argv)
 
-    def _health(
-        self, loc: Loc, service: ServiceFile, ports: tuple[Port, ...], scope: references.Scope
-    ) -> str | HealthCheck | None:
-        written = service.health
+    def _probe(
+        self, loc: Loc, key: str, written: HealthFile | None, ports: tuple[Port, ...], scope: references.Scope
+    ) -> HealthCheck | None:
+        if written is OFF:
+            return None
         command = written.command if written is not None and written.command is not None else None
-        argv = self._argv((*loc, "health", "command"), command, scope) if command is not None else ()
-        return health(self.review, loc, written, ports, argv)
+        argv = self._argv((*loc, key, "command"), command, scope) if command is not None else ()
+        return probes.probe(self.review, loc, key, written, ports, argv)
 
     def _job(self, name: str, job: JobFile) -> Service:
         review, loc = self.review, ("jobs", name)

@@ -1,16 +1,16 @@
-"""How services are reached: their ports, who is bound for people, when they are ready, and what leads there."""
+"""How services are reached: their ports, who is bound for people, and what leads there."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from shoal.model.app import External, HealthCheck, Port, Protocol, Route
+from shoal.model.app import External, Port, Protocol, Route
 from shoal.spec import references
 from shoal.spec.document import Loc
 from shoal.spec.problems import did_you_mean, quoted
 from shoal.spec.review import Review
-from shoal.spec.schema import AppFile, HealthFile, RouteFile, ServiceFile, is_label
+from shoal.spec.schema import AppFile, RouteFile, ServiceFile, is_label
 from shoal.spec.traffic import KEYS
 
 _OF_EXTERNAL = ("external", "port", "protocol", "publish", "rewrite_host")
@@ -146,40 +146,6 @@ def parse_external(text: str) -> External:
     """Of one that was checked: `db.example.com:5432`, `[::1]:80`."""
     host, _, port = text.rpartition(":")
     return External(host=host.removeprefix("[").removesuffix("]"), port=int(port))
-
-
-def health(
-    review: Review, loc: Loc, written: HealthFile | None, ports: tuple[Port, ...], command: tuple[str, ...]
-) -> str | HealthCheck | None:
-    """`loc`: of the service. `command`: the one in `written`, with what is known now filled in."""
-    if written is None:
-        return None
-    here = (*loc, "health")
-    ways = [key for key in ("path", "grpc", "command") if getattr(written, key)]
-    if len(ways) > 1:
-        review.at_value(here, f"there is one way to ask, and here are {' and '.join(ways)}", "remove one")
-    if not ports and not written.command and all(review.sound(*loc, key) for key in ("port", "ports")):
-        review.at_key(here, "without a port there is nothing to ask", "add 'port', or remove it")
-    port = next((port for port in ports if not written.port or port.name == written.port), None)
-    if port is None and ports and written.port:
-        names = [port.name for port in ports if port.name]
-        hint = did_you_mean(written.port, names, otherwise="its ports have names in 'ports'")
-        review.at_value((*here, "port"), f"it has no port {quoted(written.port)}", hint)
-    if port is not None and written.path and port.protocol is not Protocol.HTTP:
-        hint = "write 'health: grpc'" if port.protocol is Protocol.GRPC else "remove it, or name a command"
-        review.at_value(here, f"a {port.protocol} port has no paths", hint)
-    if port is not None and written.grpc and port.protocol is Protocol.TCP:
-        review.at_value(here, "a tcp port has no gRPC health service", "say protocol: grpc")
-    if written.path and not written.port and not written.host:
-        return written.path
-    check = HealthCheck(
-        path=written.path,
-        grpc=bool(written.grpc),
-        command=command,
-        port=port.name if port is not None and ports and port is not ports[0] else "",
-        host=written.host or "localhost",
-    )
-    return None if check == HealthCheck() else check
 
 
 def route(review: Review, loc: Loc, written: RouteFile, host: str | None, path: str, ports: tuple[Port, ...]) -> Route:

@@ -108,7 +108,8 @@ def markdown() -> str:
     parts += [TRAFFIC, _table(definitions["EdgeFile"])]
     nested = ((key, model.__name__) for key, model in traffic.MODELS.items())
     for heading, kind in (("ports.<name>", "PortFile"), ("health", "HealthFile"), *nested):
-        parts += [f"\n### `{heading}`\n\n", definitions[kind]["description"], "\n\n", _table(definitions[kind])]
+        also = "`, `startup`, `liveness" if kind == "HealthFile" else ""
+        parts += [f"\n### `{heading}{also}`\n\n", definitions[kind]["description"], "\n\n", _table(definitions[kind])]
     parts += ["\n## `gateway`\n\n", _table(definitions["GatewayFile"])]
     parts += ["\n### `routes.<path>`\n\n", definitions["RouteFile"]["description"], "\n\n"]
     parts += [_table(definitions["RouteFile"])]
@@ -162,7 +163,7 @@ def _type(entry: dict[str, Any]) -> str:
         "object": "mapping",
     }
     word = kind[entry["type"]]
-    if "minimum" in entry:
+    if "maximum" in entry:
         word += f", {entry['minimum']} to {entry['maximum']}"
     return f"{word}, default {entry['default']}" if isinstance(entry.get("default"), int | str) else word
 

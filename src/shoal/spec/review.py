@@ -120,7 +120,9 @@ def _model_at(loc: Loc) -> type[BaseModel]:
     if len(loc) > 1 and loc[0] in ("services", "defaults", "jobs") and loc[-1] in traffic.MODELS:
         return traffic.MODELS[str(loc[-1])]
     match loc:
-        case ("services", _, "health", *_) | ("defaults", "health", *_):
+        case ("services", _, "health" | "startup" | "liveness", *_):
+            return HealthFile
+        case ("defaults", "health" | "startup" | "liveness", *_):
             return HealthFile
         case ("services" | "jobs", _, "calls", _):
             return traffic.EdgeFile

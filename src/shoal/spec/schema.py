@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from shoal.model import cron
 from shoal.spec.egress import Egress
+from shoal.spec.pace import Delay, Pause, Times
 from shoal.spec.strict import Strict as _Strict
 from shoal.spec.strict import wrong
 from shoal.spec.traffic import Calls, TrafficKeys
@@ -115,10 +116,17 @@ def _path(value: object) -> object:
 
 
 def _health(value: object) -> object:
-    """A path, `grpc`, or a mapping: always a mapping afterwards."""
-    if isinstance(value, dict):
+    """A path, `grpc`, `tcp`, or a mapping: always a mapping afterwards."""
+    if isinstance(value, dict | HealthFile):
         return value
-    return {"grpc": True} if value == "grpc" else {"path": _path(value)}
+    return {value: True} if value in ("grpc", "tcp") else {"path": _path(value)}
+
+
+def _liveness(value: object) -> object:
+    """The same, or `off`."""
+    if value is False:
+        raise wrong("must be a path, grpc, tcp, off, or a mapping", "write off")
+    return OFF if value == "off" else _health(value)
 
 
 def _mapping_of(key: str) -> Callable[[object], object]:
@@ -277,21 +285,25 @@ class PortFile(_Strict):
 
 
 class HealthFile(_Strict):
-    """When a replica is ready: at most one of `path`, `grpc` and `command`. None of them: its port answers its
-    protocol."""
+    """What is asked: at most one of `path`, `grpc`, `tcp` and `command`. None of them: its port answers its protocol.
+    How often, and what counts: with Kubernetes' meaning, and the defaults of the three probes in
+    [Health](../howto/health.md)."""
 
     model_config = ConfigDict(title="Health")
 
     path: Annotated[str, BeforeValidator(_path)] | None = Field(
-        default=None, description="Answers 200 to 399 when ready.", examples=["/healthz"]
+        default=None, description="Answers 200 to 399 when well.", examples=["/healthz"]
     )
     grpc: Annotated[bool, BeforeValidator(_flag)] | None = Field(
         default=None, description="Whether gRPC's health service is asked, and has to say SERVING."
     )
+    tcp: Annotated[bool, BeforeValidator(_flag)] | None = Field(
+        default=None, description="Whether it is enough that the port accepts a connection, whatever is spoken there."
+    )
     command: Annotated[str | list[str], BeforeValidator(_command)] | None = Field(
         default=None,
-        description="Ends with 0 when ready; run in the replica's folder and with its variables, `PORT` among them, "
-        "for 5 s at most. Text and lists as for `command` of a service.",
+        description="Ends with 0 when well; run in the replica's folder and with its variables, `PORT` among them. "
+        "Text and lists as for `command` of a service.",
         examples=["redis-cli -p $PORT ping"],
     )
     port: Annotated[str, BeforeValidator(_text)] | None = Field(
@@ -300,6 +312,33 @@ class HealthFile(_Strict):
     host: Annotated[str, BeforeValidator(_host_header)] | None = Field(
         default=None, description="The `Host` of the request. Default: localhost.", examples=["shop.example.com"]
     )
+    interval: Pause | None = Field(
+        default=None,
+        description="From an answer to the next question. Default: 1s, of `liveness` 5s, of a command 5s; longer where "
+        "very many replicas run.",
+        examples=["500ms", "10s"],
+    )
+    timeout: Pause | None = Field(
+        default=None,
+        description="How long an answer may take. Default: 1s, of `liveness` 5s, of a command 5s.",
+        examples=["2s"],
+    )
+    failures: Times | None = Field(
+        default=None, description="So many in a row count. Default: 3, of `startup` as many as fill two minutes."
+    )
+    successes: Times | None = Field(
+        default=None, description="So many in a row count, of `health` alone. Default: 1.", examples=[2]
+    )
+    delay: Delay | None = Field(
+        default=None,
+        description="From the start of the process to the first question. Default: 0s; `liveness` begins when the "
+        "replica has been ready, unless this is written.",
+        examples=["10s"],
+    )
+
+
+OFF = HealthFile.model_construct()
+"""`liveness: off`. Known by its identity, which no file can have."""
 
 
 class RouteFile(_Strict):
@@ -323,8 +362,10 @@ class RouteFile(_Strict):
     )
 
 
-_PathOrGrpc = Annotated[str, Field(pattern="^(/|grpc$)")]
-Health = Annotated[HealthFile, BeforeValidator(_health, json_schema_input_type=_PathOrGrpc | HealthFile)]
+_PathOrWord = Annotated[str, Field(pattern="^(/|grpc$|tcp$)")]
+_PathOrOff = Annotated[str, Field(pattern="^(/|grpc$|tcp$|off$)")]
+Health = Annotated[HealthFile, BeforeValidator(_health, json_schema_input_type=_PathOrWord | HealthFile)]
+Liveness = Annotated[HealthFile, BeforeValidator(_liveness, json_schema_input_type=_PathOrOff | HealthFile)]
 OnePort = Annotated[PortFile, BeforeValidator(_mapping_of("port"), json_schema_input_type=Port | PortFile)]
 OneRoute = Annotated[RouteFile, BeforeValidator(_mapping_of("service"), json_schema_input_type=str | RouteFile)]
 
@@ -404,9 +445,22 @@ class ServiceFile(TrafficKeys):
     )
     health: Health | None = Field(
         default=None,
-        description="When a replica is ready: a path that answers 200 to 399, `grpc` for gRPC's health service, or a "
-        "mapping (below). Default: it answers its protocol; HTTP below 500, gRPC with any status, TCP by accepting.",
+        description="When a replica is ready, and gets requests: a path that answers 200 to 399, `grpc` for gRPC's "
+        "health service, `tcp`, or a mapping (below). Default: it answers its protocol; HTTP below 500, gRPC with any "
+        "status, TCP by accepting.",
         examples=["/healthz", "grpc", {"command": "redis-cli -p $PORT ping"}],
+    )
+    startup: Health | None = Field(
+        default=None,
+        description="For a slow starter: nothing else is asked until this succeeds, and a replica that does not get "
+        "there is started again. Written as `health`. Default: nothing.",
+        examples=[{"path": "/healthz", "failures": 300}],
+    )
+    liveness: Liveness | None = Field(
+        default=None,
+        description="When only a restart helps: a replica that fails this leaves Envoy and is started again. Written "
+        "as `health`, or `off`. Default: one that gives no answer at all for 30 s is started again.",
+        examples=["/livez", "off", {"path": "/livez", "interval": "10s"}],
     )
     calls: Calls = Field(
         default_factory=dict,
@@ -470,6 +524,10 @@ class DefaultsFile(TrafficKeys):
     replicas: Replicas | None = Field(default=None, description="As `replicas` of a service.", examples=[2])
     health: Health | None = Field(
         default=None, description="As `health` of a service; passes by those without a port.", examples=["/healthz"]
+    )
+    startup: Health | None = Field(default=None, description="As `startup` of a service; passes by as `health` does.")
+    liveness: Liveness | None = Field(
+        default=None, description="As `liveness` of a service; passes by as `health` does.", examples=["off"]
     )
     names: NamesMode | None = Field(default=None, description="As `names` of a service.")
     restart: RestartMode | None = Field(default=None, description="As `restart` of a service.")

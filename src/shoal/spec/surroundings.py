@@ -35,7 +35,8 @@ def with_defaults(service: ServiceFile, defaults: DefaultsFile | None) -> Servic
     if service.external is not None:  # it is not ours; only how it is called is
         given = {key: value for key, value in given.items() if key in traffic.KEYS}
     elif service.port is None and not service.ports:
-        given.pop("health", None)  # a worker has nothing to be asked
+        for key in ("health", "startup", "liveness"):
+            given.pop(key, None)  # a worker has nothing to be asked
     return service.model_copy(update={key: value for key, value in given.items() if key not in written})
 
 

@@ -295,7 +295,7 @@ class LocalEngine:
                 )
             )
             if process.running:
-                self._probe(process)
+                self._probe(process, found=True)
         return found
 
     async def forget(self, replica: str) -> None:
@@ -387,6 +387,9 @@ class LocalEngine:
                 await asyncio.to_thread(stopping.terminate, programs, pid, asks)
             else:
                 await self._link.call("signal", name=name, signal=int(asks), group=False)
+            if not force and await asyncio.to_thread(stopping.is_stopped, pid):
+                # It would handle no signal before somebody continued it. Now it can finish what it has.
+                await self._link.call("signal", name=name, signal=int(signal.SIGCONT), group=True)
         except KeeperError as error:
             if error.reason != "unknown":
                 raise
@@ -525,7 +528,8 @@ class LocalEngine:
                     if isinstance(address, TcpAddress):
                         self._launcher.ports.adopt(further_lease(tag.replica, name), address.port)
 
-    def _probe(self, process: _Process) -> None:
+    def _probe(self, process: _Process, *, found: bool = False) -> None:
+        """`found`: it ran before this daemon did."""
         tag = process.tag
         self._prober.start(
             Probed(
@@ -534,6 +538,10 @@ class LocalEngine:
                 pid=process.pid,
                 address=tag.address,
                 health=tag.health,
+                startup=tag.startup,
+                liveness=tag.liveness,
+                restart_hung=tag.restart_hung,
+                found=found,
                 protocol=tag.protocol,
                 ports=tag.ports,
                 env=self._launcher.variables(tag, process.pid),

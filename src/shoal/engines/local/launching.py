@@ -7,6 +7,7 @@ import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar, cast
 
 from shoal.engines.local import surroundings
 from shoal.engines.local.environments import Environment, Environments
@@ -20,8 +21,9 @@ from shoal.engines.local.surroundings import Place
 from shoal.engines.local.tags import ReplicaTag
 from shoal.engines.local.uv import Progress
 from shoal.errors import EngineError
-from shoal.model.app import App, HealthCheck, Names, Network, Protocol, PythonApp, Service
+from shoal.model.app import App, Names, Network, Protocol, PythonApp, Service
 from shoal.model.event import ReplicaProgressed, Warned
+from shoal.model.health import HealthCheck
 from shoal.model.replica import Address, TcpAddress, UnixAddress
 from shoal.model.status import ExecContext
 from shoal.model.topology import EdgeMap
@@ -102,10 +104,14 @@ class Launcher:
             own_address=own,
             way_out=way_out,
             stop_signal=service.stop_signal,
+            startup=_filled(service.startup, app, service, edges, place),
+            liveness=_filled(service.liveness, app, service, edges, place),
+            # Where a person debugs, what stands still is no mistake; and a job may be paused.
+            restart_hung=service.restart_hung and not app.dev and service.job is None,
         )
         env = surroundings.environment(self._base, app, service, edges, place)
         argv = surroundings.argv(app, service, edges, place)
-        if isinstance(service.health, HealthCheck) and service.health.command:
+        if tag.commands:
             self._variables[launch.replica] = env
         return Prepared(
             own_address=own,
@@ -144,9 +150,9 @@ class Launcher:
         )
 
     def variables(self, tag: ReplicaTag, pid: int) -> Mapping[str, str]:
-        """Of a running replica, for its health command; those of one that an earlier daemon started are read from its
-        process. Empty where there is no such command."""
-        if not isinstance(tag.health, HealthCheck) or not tag.health.command:
+        """Of a running replica, for its probes by command; those of one that an earlier daemon started are read from
+        its process. Empty where there are none."""
+        if not tag.commands:
             return {}
         return self._variables.get(tag.replica) or surroundings.variables_of(pid)
 
@@ -246,12 +252,14 @@ def _claimed(app: App) -> set[int]:
     return claimed | ({app.gateway.port} if app.gateway is not None else set())
 
 
-def _filled(
-    health: str | HealthCheck | None, app: App, service: Service, edges: EdgeMap, place: Place
-) -> str | HealthCheck | None:
-    if not isinstance(health, HealthCheck) or not health.command:
-        return health
-    return replace(health, command=tuple(surroundings.filled(app, service, health.command, edges, place)))
+T = TypeVar("T", bound=str | HealthCheck | None)
+
+
+def _filled(check: T, app: App, service: Service, edges: EdgeMap, place: Place) -> T:
+    if not isinstance(check, HealthCheck) or not check.command:
+        return check
+    command = tuple(surroundings.filled(app, service, check.command, edges, place))
+    return cast("T", replace(check, command=command))
 
 
 def _check_folder(service: Service) -> None:

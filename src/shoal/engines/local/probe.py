@@ -1,19 +1,20 @@
-"""One readiness probe: a question in the port's own protocol, or a command, and what the answer means."""
+"""One probe: a question in the port's own protocol, or a command, and what the answer means."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import signal
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
 
-from shoal.engines.local import ownership
+from shoal.engines.local import asking, listening, ownership
 from shoal.engines.local.networks.reach import Reach
 from shoal.model.app import Protocol
 from shoal.model.replica import Address, TcpAddress, UnixAddress
@@ -25,6 +26,8 @@ COMMAND_S = 5.0
 _HEAD_MAX = 16_384
 _SETTINGS = b"\x04"
 """Type of the frame that an HTTP/2 server begins with; three bytes of length come before it."""
+_QUEUE_FULL = (errno.EAGAIN, errno.ENOTCONN)
+"""Of a Unix socket whose queue is full: connecting fails at once, or only seems to succeed."""
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |\r|$)")
 
 
@@ -33,6 +36,8 @@ class Result:
     ready: bool
     detail: str = ""
     """Why not, in words: `connection refused`, `HTTP 503 on /healthz`."""
+    silent: bool = field(default=False, compare=False)
+    """Nothing came back at all, and nobody refused: it may hang."""
 
 
 READY = Result(True)
@@ -76,7 +81,7 @@ async def probe(target: Target, *, timeout_s: float = TIMEOUT_S) -> Result:
         async with asyncio.timeout(timeout_s):
             return await _probe(target, timeout_s)
     except TimeoutError:
-        return Result(False, f"no answer in {timeout_s:g} s")
+        return Result(False, f"no answer in {timeout_s:g} s", silent=True)
     except ConnectionRefusedError:
         return Result(False, "connection refused")
     except FileNotFoundError:
@@ -84,6 +89,8 @@ async def probe(target: Target, *, timeout_s: float = TIMEOUT_S) -> Result:
     except (ConnectionResetError, BrokenPipeError):
         return judge(b"", target.health)
     except OSError as error:
+        if error.errno in _QUEUE_FULL:
+            return Result(False, "accepts no more connections", silent=True)
         return Result(False, (error.strerror or str(error) or type(error).__name__).lower())
 
 
@@ -111,10 +118,9 @@ async def _probe(target: Target, timeout_s: float) -> Result:
 async def _accepts(target: Target) -> Result:
     address = target.address
     if target.quiet and isinstance(address, TcpAddress):
-        known = await asyncio.to_thread(ownership.listeners, _proc(target))
+        known = await listening.ports(_proc(target))
         if known:  # nothing: there is no /proc to look into
-            listens = any(listener.port == address.port for listener in known)
-            return READY if listens else Result(False, "does not listen any more")
+            return READY if address.port in known else Result(False, "does not listen any more")
     _, writer = await _connect(target)
     writer.close()
     with contextlib.suppress(OSError):
@@ -143,7 +149,7 @@ async def run_command(ask: Ask, *, timeout_s: float = COMMAND_S) -> Result:
             async with asyncio.timeout(timeout_s):
                 code = await process.wait()
         except TimeoutError:
-            return Result(False, f"{name} did not end in {timeout_s:g} s")
+            return Result(False, f"{name} did not end in {timeout_s:g} s", silent=True)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -189,13 +195,12 @@ def judge(head: bytes, health: str | None) -> Result:
 
 
 async def _ask(target: Target) -> bytes:
+    question = asking.request(target.health or "/", target.host)
+    if target.reach is None:
+        return await asking.ask(target.address, question)
     reader, writer = await _connect(target)
     try:
-        path = target.health or "/"
-        writer.write(
-            f"GET {path} HTTP/1.1\r\nhost: {target.host}\r\nuser-agent: shoal-probe\r\naccept: */*\r\n"
-            "connection: close\r\n\r\n".encode("latin-1", "replace")
-        )
+        writer.write(question)
         try:
             return await reader.readuntil(b"\n")
         except asyncio.IncompleteReadError as error:

@@ -46,10 +46,21 @@ def _is_shell(pid: int) -> bool:
         return False
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether somebody sent it SIGSTOP: it handles no signal until it is continued, and answers nobody. Not one that a
+    debugger holds."""
+    return _stat(pid)[:1] == ["T"]
+
+
 def _parent(pid: int) -> int | None:
     """None: no such process, or one that has ended and waits to be reaped."""
+    fields = _stat(pid)
+    return None if len(fields) < 2 or fields[0] in ("Z", "X") else int(fields[1])
+
+
+def _stat(pid: int) -> list[str]:
+    """Of /proc/<pid>/stat, from the state on; empty: no such process, or no /proc."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-        return None if fields[0] in ("Z", "X") else int(fields[1])
-    except (OSError, IndexError):
-        return None
+        return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    except OSError:
+        return []

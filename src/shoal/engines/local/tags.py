@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from shoal.model.app import HealthCheck, Protocol
+from shoal.model.app import Protocol
+from shoal.model.health import HealthCheck
 from shoal.model.replica import Address, TcpAddress, UnixAddress
 
 
@@ -18,7 +19,7 @@ class ReplicaTag:
     attempt: int
     address: Address | None
     health: str | HealthCheck | None
-    """A command in it has its references filled in."""
+    """A command in it, and in the two below, has its references filled in."""
     hosts: str | None
     """The hosts file that it has bound."""
     asked_at: float
@@ -38,6 +39,17 @@ class ReplicaTag:
     """It is to have a way to the outside from there."""
     mesh: str = ""
     """Which mesh network that hangs on, where it does: the network is dead once there is another."""
+    startup: HealthCheck | None = None
+    liveness: HealthCheck | None = None
+    restart_hung: bool = False
+    """Whether one that gives no answer at all is restarted."""
+
+    @property
+    def commands(self) -> bool:
+        """Whether one of its probes is a command."""
+        return any(
+            isinstance(check, HealthCheck) and check.command for check in (self.health, self.startup, self.liveness)
+        )
 
     @property
     def addresses(self) -> tuple[tuple[str, Address], ...]:
@@ -56,9 +68,9 @@ def from_json(tag: object) -> ReplicaTag | None:
     try:
         if fields["address"] is not None:
             fields["address"] = _address(fields["address"])
-        if isinstance(fields["health"], dict):
-            check = fields["health"]
-            fields["health"] = HealthCheck(**check | {"command": tuple(check["command"])})
+        for probe in ("health", "startup", "liveness"):
+            if isinstance(check := fields.get(probe), dict):
+                fields[probe] = HealthCheck(**check | {"command": tuple(check["command"])})
         fields["protocol"] = Protocol(fields.get("protocol", Protocol.HTTP))
         fields["ports"] = tuple((name, Protocol(how), _address(where)) for name, how, where in fields.get("ports", ()))
         known = ReplicaTag(**fields)

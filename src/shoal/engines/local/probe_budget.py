@@ -1,0 +1,47 @@
+"""How much CPU probing may take, and how the pauses grow where many replicas would take more."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+BUDGET = 0.04
+"""Of one core, in steady state. The rest of the 5 % that DESIGN allows is for what costs more than measured here."""
+
+
+class Cost(Enum):
+    """Seconds of CPU that one question takes in this process, measured by `bench/probes.py`, rounded up."""
+
+    LISTENS = 0.00004
+    HTTP = 0.0001
+    GRPC = 0.001
+    COMMAND = 0.004
+
+
+class Budget:
+    """All that is asked of all replicas. A pause that nobody wrote is stretched by one factor for all, so that the sum
+    stays within BUDGET: 400 replicas are asked each second, 1,000 every 2.5 s. A failure is followed up unstretched."""
+
+    def __init__(self) -> None:
+        self._stretched: dict[object, float] = {}
+        self._kept: dict[object, float] = {}
+        self._sum_stretched = self._sum_kept = 0.0
+
+    def add(self, key: object, cost: Cost, interval_s: float, *, keep: bool) -> None:
+        """`keep`: the user wrote the interval, and it stays."""
+        self.remove(key)
+        share = cost.value / max(interval_s, 0.001)
+        if keep:
+            self._kept[key] = share
+            self._sum_kept += share
+        else:
+            self._stretched[key] = share
+            self._sum_stretched += share
+
+    def remove(self, key: object) -> None:
+        self._sum_stretched -= self._stretched.pop(key, 0.0)
+        self._sum_kept -= self._kept.pop(key, 0.0)
+
+    @property
+    def stretch(self) -> float:
+        """1 or more."""
+        return max(1.0, self._sum_stretched / max(BUDGET - self._sum_kept, BUDGET / 4))
