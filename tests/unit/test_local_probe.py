@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -43,12 +44,17 @@ def ask(behaviour: Callable[[asyncio.StreamReader, asyncio.StreamWriter], object
     """Probes a Unix socket whose server does `behaviour`; None: nobody listens there any more."""
 
     async def main(path: str) -> Result:
+        served = asyncio.Event()
+
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             assert behaviour is not None
             answer = behaviour(reader, writer)
             if asyncio.iscoroutine(answer):
                 await answer
             writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+            served.set()
 
         server = await asyncio.start_unix_server(handle, path)
         if behaviour is None:
@@ -58,6 +64,8 @@ def ask(behaviour: Callable[[asyncio.StreamReader, asyncio.StreamWriter], object
             return await probe(Target(address=UnixAddress(path=path), health=health), timeout_s=0.2)
         finally:
             server.close()
+            if behaviour is not None:
+                await served.wait()
 
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         return asyncio.run(main(f"{folder}/s"))
