@@ -31,6 +31,7 @@ from shoal.testing.fake_engine import Behaviour, FakeEngine
 from shoal.testing.fake_sink import FakeSink
 from shoal.testing.memory_store import MemoryStore
 from shoal.testing.virtual_time import VirtualClock, run
+from tests.sim import health
 
 CHAOS_S = 120.0
 SETTLE_S = 300.0
@@ -197,9 +198,11 @@ class World:
             stored = {r.id: r for r in self.store._replicas.values()}
             if subject not in stored:
                 raise InvariantError(f"{subject} is started, and the store does not know it")
+        if verb in ("stop", "kill") and (broken := health.broken(self.controller.observed, self.engine, subject)):
+            raise InvariantError(broken)
         if verb == "stop" and subject in self.sink.routes_to and self.engine.proxy_pid is not None:
             replica = self.controller.observed.replicas[subject]
-            drained_for = self.clock.now() - (replica.since if replica.state is ReplicaState.DRAINING else 0)
+            drained_for = self.clock.now() - (replica.since if replica.state in health.OUT else 0)
             told = next((n for n in reversed(self.history) if n.startswith(f"drain {subject} ")), f"drain {subject} 0")
             waited = self.clock.now() - float(told.rsplit(" ", 1)[1])
             if min(waited, drained_for) < DETACH_S_MAX:
@@ -211,7 +214,7 @@ class World:
             if observed.replicas[replica].state is not ReplicaState.READY:
                 raise InvariantError(f"{replica} gets traffic and is {observed.replicas[replica].state}")
         for replica in observed.replicas.values():
-            if replica.state is ReplicaState.DRAINING:
+            if replica.state in health.OUT:
                 self.history.append(f"drain {replica.id} {replica.since}")
 
     def _check_world(self) -> None:
@@ -274,7 +277,7 @@ class World:
         if self._hit(self.draw.crashes):
             await self.engine.crash(replica)
         if self._hit(self.draw.hangs):
-            await self.engine.hang(replica)
+            await health.disturb(self.rng, self.engine, self.controller.observed, replica)
         if self._hit(self.draw.envoy_crashes) and self.engine.proxy_pid is not None:
             self.sink.routes_to = frozenset()
             await self.engine.proxy_ends(-11)
@@ -329,17 +332,17 @@ class World:
                     after=tuple(names[:index][-1:]) if self.rng.random() < 0.2 else (),
                     env=(("VERSION", str(self.rng.randint(1, 3))),),
                     restart=Restart.ALWAYS if self.rng.random() < 0.7 else self.rng.choice(list(Restart)),
+                    **health.draw(self.rng),
                 )
             )
         return apps.app(*services)
 
     async def _settle(self) -> None:
-        """Faults are over: hung processes are put out of their misery, a service that waits for one scaled to 0 is not
-        held against it."""
+        """Faults are over: hung processes that nobody is to restart are put out of their misery, a service that waits
+        for one scaled to 0 is not held against it."""
         await self.attached.wait()
-        for process in self.engine.processes.values():
-            if process.running and process.behaviour.ignores_term:
-                await self.engine.crash(process.launch.replica)
+        for replica in health.left_alone(self.engine):
+            await self.engine.crash(replica)
         if not self.wanted:
             await self._deploy(self._draw_app())
         await self._free_of_barriers()

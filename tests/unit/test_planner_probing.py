@@ -194,7 +194,10 @@ def test_restarts_by_liveness_again_and_again_are_a_crash_loop_with_back_off() -
         fold(observed, exited)
         assert observed.replicas["web-r1"].crashes == attempt
     notes = describe(exited, before, observed.replicas["web-r1"])
-    assert notes[1].message == "crash loop: liveness probe (/livez) failed 3 times in a row: HTTP 500 on /livez, 5 times in a row"  # noqa: E501
+    assert (
+        notes[1].message
+        == "crash loop: liveness probe (/livez) failed 3 times in a row: HTTP 500 on /livez, 5 times in a row"
+    )  # noqa: E501
     assert plan(wanted(), observed, NOW + 1.5).actions == ()  # 1.6 s after five
 
 

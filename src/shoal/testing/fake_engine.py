@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from shoal.errors import EngineError
 from shoal.model import event as ev
 from shoal.model.app import App
+from shoal.model.health import Probe
 from shoal.model.replica import Address, Exit, UnixAddress
+from shoal.planner.defaults import FAILURES_TO_UNREADY, HUNG_S
+from shoal.planner.probing import pace
 from shoal.model.world import Revision
 from shoal.ports import Clock, Found, Inbox, Launch, Preparation
 
@@ -38,6 +41,14 @@ class _Process:
     address: Address
     exit_code: int | None = None
     running: bool = True
+    started: bool = False
+    """Has answered a probe of this daemon."""
+    watches: int = 0
+    """How many daemons have probed it; only the last one's probes count."""
+    hung: bool = False
+    """Answers nobody any more."""
+    condemned: bool = False
+    """Its liveness or startup probe has failed so often that it is to be restarted."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
 
@@ -129,7 +140,9 @@ class FakeEngine:
         """Running ones answer their probes again: their first good answers may have been lost with an earlier inbox."""
         for process in self.processes.values():
             if process.running:
-                self._later(process, process.behaviour.boot_s, self._answers)
+                process.started = False
+                process.watches += 1
+                self._later(process, process.behaviour.boot_s, self._hangs if process.hung else self._answers)
         return [
             Found(
                 replica=p.launch.replica,
@@ -178,11 +191,19 @@ class FakeEngine:
     async def hang(self, replica: str) -> None:
         """Answers no probe from now on, and no SIGTERM."""
         process = self.processes.get(replica)
-        if process is None or not process.running:
+        if process is None or not process.running or process.hung:
             return
-        process.behaviour.ignores_term = True
-        for _ in range(3):
-            await self._put_probe(process, "no answer in 1 s")
+        process.hung = process.behaviour.ignores_term = True
+        await self._tell_unready(process, "no answer in 1 s")
+        self._later(process, 0.0, self._hangs)
+
+    async def get_unready(self, replica: str, for_s: float) -> None:
+        """Says no to its readiness probe for a while; it lives."""
+        process = self.processes.get(replica)
+        if process is None or not process.running or process.hung:
+            return
+        await self._tell_unready(process, "HTTP 503 on /healthz")
+        self._later(process, for_s, self._answers)
 
     def keeper_dies(self) -> None:
         """Nothing can be asked and no end is told until it returns; what runs, runs on."""
@@ -223,14 +244,47 @@ class FakeEngine:
             task.add_done_callback(group.discard)
 
     async def _answers(self, process: _Process) -> None:
-        await self._put_probe(process, "")
+        if process.hung:
+            return
+        process.started = True
+        startup = process.launch.revision.service.startup
+        for probe in (Probe.STARTUP, Probe.READINESS) if startup else (Probe.READINESS,):
+            await self.inbox.put(
+                ev.ProbeSucceeded(
+                    at=self._clock.now(), replica=process.launch.replica, attempt=process.launch.attempt, probe=probe
+                )
+            )
 
-    async def _put_probe(self, process: _Process, failure: str) -> None:
-        now, replica, attempt = self._clock.now(), process.launch.replica, process.launch.attempt
-        if failure:
-            await self.inbox.put(ev.ProbeFailed(at=now, replica=replica, attempt=attempt, detail=failure))
-        else:
-            await self.inbox.put(ev.ProbeSucceeded(at=now, replica=replica, attempt=attempt))
+    async def _tell_unready(self, process: _Process, detail: str) -> None:
+        for _ in range(FAILURES_TO_UNREADY):
+            await self._put_failure(process, Probe.READINESS, FAILURES_TO_UNREADY, detail)
+
+    async def _hangs(self, process: _Process) -> None:
+        """What its probes say of one that hangs, until it is to be restarted."""
+        service, mine = process.launch.revision.service, process.watches
+        await self._tell_unready(process, "no answer in 1 s")
+        starts = service.startup is not None and not process.started
+        probe, check = (Probe.STARTUP, service.startup) if starts else (Probe.LIVENESS, service.liveness)
+        if check is not None:
+            numbers = pace(check, probe)
+            for left in reversed(range(numbers.failures)):
+                await asyncio.sleep(numbers.interval_s)
+                if process.watches != mine:
+                    return
+                process.condemned |= left == 0
+                await self._put_failure(process, probe, numbers.failures, "no answer in 1 s")
+        elif service.restart_hung:
+            await asyncio.sleep(HUNG_S)
+            if process.watches != mine:
+                return
+            process.condemned = True
+            await self._put_failure(process, probe, 1, f"no answer at all in {HUNG_S:g} s")
+
+    async def _put_failure(self, process: _Process, probe: Probe, of: int, detail: str) -> None:
+        if process.running:
+            now, replica, attempt = self._clock.now(), process.launch.replica, process.launch.attempt
+            failed = ev.ProbeFailed(at=now, replica=replica, attempt=attempt, detail=detail, probe=probe, of=of)
+            await self.inbox.put(failed)
 
     async def _ends_by_itself(self, process: _Process) -> None:
         await self._end(process, process.behaviour.exit_code)

@@ -130,7 +130,11 @@ class Watch:
                 pause_s = self._steady_s(asked) * first if successes >= pace.successes else pace.interval_s
             else:
                 # While it boots, the same words again and again are no news.
-                if not booting or result.detail != told or round(loop.time() - told_at, 3) >= min(NEWS_S, pace.interval_s):
+                if (
+                    not booting
+                    or result.detail != told
+                    or round(loop.time() - told_at, 3) >= min(NEWS_S, pace.interval_s)
+                ):
                     await self._tell(asked, result)
                     told, told_at = result.detail, loop.time()
                 successes = 0
