@@ -24,7 +24,7 @@ EAGER_PAUSE_S, EAGER_ASKS = 0.03, 100
 OWNER_PAUSE_S = 0.3
 """A failure is only looked into when the first moments are over: most replicas just boot."""
 NEWS_S = 1.0
-"""While it boots, the same words again are told at most once in this time."""
+"""While it boots, the same words again are told once the pauses have grown to this."""
 WORKER_S = 1.0
 """A replica without a port is ready when it has lived this long."""
 SUCCESSES_TOLD = 2
@@ -103,12 +103,11 @@ class Watch:
         if asked.target is not None:
             del others[asked.check.port]
         enough = max(SUCCESSES_TOLD, pace.successes)
-        loop = asyncio.get_running_loop()
         self._budget.add((self, asked.probe), asked.cost, pace.interval_s, keep=pace.written)
         # Those that were found are all asked now: spread them.
         await asyncio.sleep(probed.share * min(pace.interval_s, NEWS_S) if probed.found else pace.delay_s)
         successes, turns, pause_s = 0, 0, min(PAUSE_S_FIRST, pace.interval_s)
-        booting, others_bad, told, told_at = not probed.found, False, "", loop.time()
+        booting, others_bad, told = not probed.found, False, ""
         eager = EAGER_ASKS if probed.eager else 0
         while True:
             settling = successes < enough
@@ -130,14 +129,9 @@ class Watch:
                 pause_s = self._steady_s(asked) * first if successes >= pace.successes else pace.interval_s
             else:
                 # While it boots, the same words again and again are no news.
-                if (
-                    not booting
-                    or result.detail != told
-                    or round(loop.time() - told_at, 3) >= min(NEWS_S, pace.interval_s)
-                ):
+                if not booting or result.detail != told or pause_s >= min(NEWS_S, pace.interval_s):
                     await self._tell(asked, result)
-                    told, told_at = result.detail, loop.time()
-                successes = 0
+                successes, told = 0, result.detail
                 pause_s = min(pause_s, pace.interval_s) if booting else pace.interval_s
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * PAUSE_GROWTH, pace.interval_s)
