@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -164,7 +165,7 @@ def livez(from_s: float) -> Server:
 def test_liveness_fails_once_an_interval_while_readiness_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
     told = story(LIVE, livez(10), monkeypatch, for_s=20)
     times = of(Probe.LIVENESS, told)
-    assert [round(b - a, 2) for a, b in zip(times, times[1:], strict=False)] == [2.0] * (len(times) - 1)
+    assert [round(b - a, 2) for a, b in pairwise(times)] == [2.0] * (len(times) - 1)
     assert not of(Probe.READINESS, told)
     failed = next(event for _, event in told if isinstance(event, ProbeFailed))
     assert (failed.of, failed.asked, failed.early) == (3, "/livez", False)

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  a table with one case a line
 """What probes lead to: out of Envoy, or out of Envoy and then a restart."""
 
 from __future__ import annotations
@@ -197,7 +198,7 @@ def test_restarts_by_liveness_again_and_again_are_a_crash_loop_with_back_off() -
     assert (
         notes[1].message
         == "crash loop: liveness probe (/livez) failed 3 times in a row: HTTP 500 on /livez, 5 times in a row"
-    )  # noqa: E501
+    )
     assert plan(wanted(), observed, NOW + 1.5).actions == ()  # 1.6 s after five
 
 

@@ -11,9 +11,9 @@ from shoal.model import event as ev
 from shoal.model.app import App
 from shoal.model.health import Probe
 from shoal.model.replica import Address, Exit, UnixAddress
+from shoal.model.world import Revision
 from shoal.planner.defaults import FAILURES_TO_UNREADY, HUNG_S
 from shoal.planner.probing import pace
-from shoal.model.world import Revision
 from shoal.ports import Clock, Found, Inbox, Launch, Preparation
 
 

@@ -17,8 +17,8 @@ from shoal.planner.defaults import HUNG_S
 
 PAUSE_S_FIRST = 0.02
 PAUSE_GROWTH = 1.3
-"""While it boots: the first pause grows to the probe's interval. By a third each time: with doubling, a replica could have
-been ready for as long as it took to get there."""
+"""While it boots: the first pause grows to the probe's interval. By a third each time: with doubling, a replica could
+have been ready for as long as it took to get there."""
 EAGER_PAUSE_S, EAGER_ASKS = 0.03, 100
 """`shoal dev`: so often, for so many times, before the pauses grow; each costs 0.1 ms."""
 OWNER_PAUSE_S = 0.3
