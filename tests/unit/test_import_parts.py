@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shoal.spec.importing import commands, dockerfile
+from shoal.spec.importing import commands, dockerfile, paces
 from shoal.spec.importing.commands import PythonServer
 from shoal.spec.importing.mapping import ImageFiles
 from shoal.spec.importing.notation import health_url, mounts, ports
@@ -253,3 +253,11 @@ def test_a_text_is_written_so_that_it_is_read_again(text: str) -> None:
         document = parse((f"[{written}]" if flow else f"x: {written}").encode(), "x")
         assert not document.problems
         assert document.plain == ([text] if flow else {"x": text})
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [("10s", "10s"), ("500ms", "500ms"), ("1m30s", "90s"), ("1h", "3600s"), ("10", None), ("soon", None), (None, None)],
+)
+def test_a_pace_of_compose_becomes_one_of_ours(written: object, expected: str | None) -> None:
+    assert paces._pause(written) == expected

@@ -25,6 +25,11 @@ class Prober:
         self._commands = asyncio.Semaphore(COMMANDS_AT_ONCE)
         self._tasks: dict[str, tuple[int, asyncio.Task[None]]] = {}
 
+    @property
+    def asked(self) -> int:
+        """Questions so far."""
+        return self._budget.asked
+
     def start(self, probed: Probed) -> None:
         """Does nothing when this attempt is probed already."""
         running = self._tasks.get(probed.replica)

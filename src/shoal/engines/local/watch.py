@@ -223,6 +223,7 @@ class Watch:
     # --- a single question
 
     async def _ask(self, asked: Question, *, quiet: bool = False) -> Result:
+        self._budget.asked += 1
         target = asked.quiet if quiet else asked.target
         if target is not None:
             return await probe(target, timeout_s=asked.pace.timeout_s)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shoal.spec.check import label_from
-from shoal.spec.importing import commands, notation, steps
+from shoal.spec.importing import commands, notation, paces, steps
 from shoal.spec.importing.environment import environment
 from shoal.spec.importing.facts import relative_path
 from shoal.spec.importing.keys import accepts, first_accepted, valid
@@ -144,9 +144,8 @@ class Filling:
             part.facts.lose(key, words, "this is no path that could be asked for")
         else:
             draft.keys["health"] = found[1]
-        paces = [name for name in ("interval", "timeout", "retries", "start_period") if name in check]
-        if paces and "health" in draft.keys:
-            part.facts.lose(key, ", ".join(paces), "Shoal asks at its own pace")
+        if "health" in draft.keys:
+            paces.carry(check, part, draft)
 
     def _health_command(self, part: Part, draft: Draft, test: Any, words: str) -> None:
         """A check by a command stays one, with the port that Shoal chooses."""
