@@ -1,8 +1,8 @@
 """What it costs to probe a thousand replicas: the real prober against real sockets, with nothing to tell.
 
-All lead to one server, on a Unix socket, in a process of its own: what is measured is the prober's own CPU time. The aim
-is under 5 % of a core at 1,000 replicas. Beside it: the same without stretching, and 100 replicas, which are asked each
-second.
+All lead to one server, on a Unix socket, in a process of its own: what is measured is the prober's own CPU time. The
+aim is under 5 % of a core at 1,000 replicas. Beside it: the same without stretching, and 100 replicas, which are asked
+each second.
 """
 
 from __future__ import annotations

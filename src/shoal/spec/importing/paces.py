@@ -15,8 +15,8 @@ _UNIT_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
 def carry(check: dict[str, Any], part: Part, draft: Draft) -> None:
-    """`interval`, `timeout` and `retries` go to `health`. `start_period`, in which failures do not count, needs nothing:
-    before it is ready a replica is never restarted for its health."""
+    """`interval`, `timeout` and `retries` go to `health`. `start_period`, in which failures do not count, needs
+    nothing: before it is ready a replica is never restarted for its health."""
     written = draft.keys["health"]
     health: dict[str, Any] = dict(written) if isinstance(written, dict) else _as_mapping(written)
     lost = []
