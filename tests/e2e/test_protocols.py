@@ -3,6 +3,8 @@ a killed replica costs."""
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -187,6 +189,27 @@ def test_events_arrive_as_they_are_sent(everything: Everything) -> None:
     with urllib.request.urlopen(request, timeout=10) as answer:
         assert answer.headers["content-type"] == "text/event-stream"
         assert [line.decode().strip() for line in answer if line.strip()] == [f"data: {n}" for n in range(5)]
+
+
+def test_an_event_stream_of_a_killed_replica_ends_and_is_opened_again_elsewhere(everything: Everything) -> None:
+    url = f"http://127.0.0.1:{everything.gateway}/events?n=10000&every=0.05"
+
+    def opened() -> Any:
+        return urllib.request.urlopen(urllib.request.Request(url, headers={"accept": "text/event-stream"}), timeout=20)
+
+    with prober(f"http://127.0.0.1:{everything.gateway}", kinds=[Kind.GET]) as probe:
+        with opened() as stream:
+            victim = stream.headers["x-shoal-replica"]
+            assert stream.readline() == b"data: 0\n"
+            os.kill(everything.shoal.pids()[victim], signal.SIGKILL)
+            with contextlib.suppress(http.client.IncompleteRead, ConnectionResetError):
+                while stream.readline():
+                    pass
+        # As an EventSource does, at once: nobody waits for the replica to come back.
+        with opened() as stream:
+            assert stream.readline() == b"data: 0\n"
+        everything.ready("web")
+    probe.assert_nothing_lost()
 
 
 @pytest.mark.parametrize("door", ["published", "edge"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from tests.support.any_policy import any_policies
 NAMES = ("a", "b-b", "c", "0", "x" * 63)
 NUMBERS = (80, 443, 3000, 3001, 65535)
 HOSTS = ("10.0.0.7", "2001:db8::7", "db.example.com", "localhost")
+CA = "/etc/ssl/certs/ca-certificates.crt"
 EGRESS = (None, (), ("api.example.com:443", "*.example.com:80"), ("[2001:db8::7]:80", "db.example.com:5432"))
 TEXTS = ("localhost", "shop.example.com:8080", "100%", "[::1]:3000")
 PATHS = ("/", "/x", "/x/y", "/z+(%41)", "/100%", "/~a.b")
@@ -36,8 +38,9 @@ def _service(draw: st.DrawFn, name: str, names: list[str], published: set[int]) 
     outside = draw(st.booleans()) and draw(st.booleans())
     number = draw(st.sampled_from(NUMBERS)) if outside else draw(st.none() | st.sampled_from(NUMBERS))
     network = Network.HOST if outside else draw(st.sampled_from(Network))
+    tls = draw(st.booleans()) and Path(CA).exists()
     workload = (
-        External(host=draw(st.sampled_from(HOSTS)), port=draw(st.sampled_from(NUMBERS)))
+        External(host=draw(st.sampled_from(HOSTS)), port=draw(st.sampled_from(NUMBERS)), tls=tls, ca=CA if tls else "")
         if outside
         else draw(st.sampled_from((Command(argv=("x",)), PythonApp(module="m", attribute="app"))))
     )

@@ -121,6 +121,12 @@ def _service_flaws(service: Service, services: dict[str, Service]) -> Iterator[s
         yield "workload: the command is empty"
     if isinstance(service.workload, External) and (service.port is None or service.ports or service.replicas):
         yield "external: it has one port, and no replicas"
+    if (
+        isinstance(service.workload, External)
+        and service.workload.tls
+        and not PurePath(service.workload.ca).is_absolute()
+    ):
+        yield "external: with tls it needs the absolute path of the authorities in 'ca'"
     if isinstance(service.health, str) and not service.health.startswith("/"):
         yield f"health: {service.health!r} does not start with '/'"
     for key, value in service.env:

@@ -243,7 +243,7 @@ def runs(service: Service) -> str:
         case Command():
             return "command " + " ".join(service.workload.argv)
         case External():
-            return f"external {service.workload}"
+            return f"external {service.workload}" + (" over TLS" if service.workload.tls else "")
 
 
 def explain(

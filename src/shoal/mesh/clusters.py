@@ -22,6 +22,7 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 
 from shoal.mesh import defaults
 from shoal.mesh.messages import by_ads, duration, packed, pipe_address, socket_address
+from shoal.mesh.outside_tls import H1, H2, speaking_tls
 from shoal.mesh.policies import in_force, own_clusters
 from shoal.mesh.sides import Door, door_path
 from shoal.mesh.snapshot import Message
@@ -118,7 +119,8 @@ def _cluster(
         path = door_path(service.workload.host, service.network, f"{service.name}:{port.number}")
         _lead_to(built, name, pipe_address(path))
     elif isinstance(service.workload, External):
-        _lead_outside(built, name, service.workload)
+        inner = () if http is None else H1 if http is _http1() else H2
+        _lead_outside(built, name, service.workload, alpn=inner)
     else:
         built.type = cluster_pb2.Cluster.EDS
         built.eds_cluster_config.eds_config.CopyFrom(by_ads())
@@ -131,7 +133,7 @@ def _cluster(
     return built
 
 
-def _lead_outside(built: Message, name: str, external: External) -> None:
+def _lead_outside(built: Message, name: str, external: External, *, alpn: tuple[str, ...]) -> None:
     """An address stands for itself; a host name is resolved by Envoy, again and again, in the machine's own names."""
     try:
         ipaddress.ip_address(external.host)
@@ -143,6 +145,9 @@ def _lead_outside(built: Message, name: str, external: External) -> None:
     kind = built.type
     _lead_to(built, name, socket_address(external.host, external.port))
     built.type = kind
+    if external.tls:
+        built.connect_timeout.CopyFrom(duration(defaults.CONNECT_OUTSIDE_S))  # with the handshake, and far away
+        built.transport_socket.CopyFrom(speaking_tls(external, alpn))
 
 
 def _lead_to(built: Message, name: str, address: Message) -> None:

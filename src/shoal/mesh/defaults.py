@@ -12,7 +12,7 @@ STREAM_IDLE_S = 3600.0
 
 CONNECT_TIMEOUT_S = 1.0
 CONNECT_OUTSIDE_S = 10.0
-"""To what `egress:` names, which may be on another continent."""
+"""To what is outside, which may be on another continent."""
 EGRESS_PORT = 3128
 """Of the proxy that `HTTPS_PROXY` names; Squid's, which people know."""
 CONNECTS_TCP = 5

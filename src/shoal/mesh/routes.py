@@ -262,7 +262,7 @@ def _rewrite(route: Message, service: Service, gateway: Route | None) -> None:
     """What the service sees in the place of what the caller wrote."""
     host = service.rewrite_host
     if host is None and isinstance(service.workload, External) and not isinstance(service.workload, Door):
-        host = str(service.workload)  # servers outside are many sites on one address, told apart by it
+        host = service.workload.authority  # servers outside are many sites on one address, told apart by it
     if host is not None:
         route.route.host_rewrite_literal = host
         route.route.append_x_forwarded_host = True

@@ -38,6 +38,17 @@ class External:
     host: str
     """A host name, or an IP address without brackets."""
     port: int
+    tls: bool = False
+    """It is spoken to over TLS, and has to show a certificate for `sni`."""
+    sni: str = ""
+    """With TLS: the name that it is asked for. Empty: `host`."""
+    ca: str = ""
+    """With TLS: the absolute path of the authorities that are believed. Empty: the machine's."""
+
+    @property
+    def authority(self) -> str:
+        """As it stands in the `Host` of a request: without the port that HTTPS has anyhow."""
+        return str(self).removesuffix(":443") if self.tls else str(self)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

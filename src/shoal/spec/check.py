@@ -25,8 +25,9 @@ from shoal.model.health import HealthCheck
 from shoal.model.traffic import Policy
 from shoal.spec import barriers, probes, references
 from shoal.spec import edges as traffic
+from shoal.spec.authorities import external
 from shoal.spec.document import Document, Loc
-from shoal.spec.doors import Ports, parse_external, route
+from shoal.spec.doors import Ports, route
 from shoal.spec.networks import networked
 from shoal.spec.problems import SpecError, did_you_mean, quoted
 from shoal.spec.review import Review
@@ -150,7 +151,7 @@ class _Check:
     def _workload(self, loc: Loc, service: ServiceFile, scope: references.Scope) -> PythonApp | Command | External:
         review = self.review
         if service.external is not None:
-            return parse_external(service.external)
+            return external(review, (*loc, "external"), service.external, self.folder)
         if service.run is not None and service.command is not None:
             review.at_key((*loc, "command"), "a service has either 'run' or 'command'", "remove one")
         if service.run is not None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from shoal.model.app import External, Port, Protocol, Route
+from shoal.model.app import Port, Protocol, Route
 from shoal.spec import references
 from shoal.spec.document import Loc
+from shoal.spec.outside import address_of
 from shoal.spec.problems import did_you_mean, quoted
 from shoal.spec.review import Review
 from shoal.spec.schema import AppFile, RouteFile, ServiceFile, is_label
@@ -56,8 +57,8 @@ class Ports:
         loc: Loc = ("services", name)
         found: list[_Door] = []
         number = service.port
-        if number is None and service.external is not None:
-            number = parse_external(service.external).port
+        if number is None and service.external is not None and (outside := address_of(service.external)) is not None:
+            number = outside.port
         if number is not None:
             main = Port(name="", number=number, protocol=Protocol(service.protocol))
             found.append(_Door(loc=(*loc, "port"), port=main, publish=service.publish))
@@ -140,12 +141,6 @@ class Ports:
 
     def _is_written(self, service: str, key: str) -> bool:
         return ("services", service, key) in self._review.document.places
-
-
-def parse_external(text: str) -> External:
-    """Of one that was checked: `db.example.com:5432`, `[::1]:80`."""
-    host, _, port = text.rpartition(":")
-    return External(host=host.removeprefix("[").removesuffix("]"), port=int(port))
 
 
 def route(review: Review, loc: Loc, written: RouteFile, host: str | None, path: str, ports: tuple[Port, ...]) -> Route:

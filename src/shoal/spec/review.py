@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from shoal.spec import traffic
 from shoal.spec.document import Document, Loc
+from shoal.spec.outside import ExternalFile
 from shoal.spec.problems import Problem, did_you_mean
 from shoal.spec.schema import AppFile, DefaultsFile, GatewayFile, HealthFile, JobFile, PortFile, RouteFile, ServiceFile
 
@@ -126,6 +127,8 @@ def _model_at(loc: Loc) -> type[BaseModel]:
             return HealthFile
         case ("services" | "jobs", _, "calls", _):
             return traffic.EdgeFile
+        case ("services", _, "external", *_):
+            return ExternalFile
         case ("services", _, "ports", *_):
             return PortFile
         case ("gateway", "routes", *_):

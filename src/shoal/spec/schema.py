@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from shoal.model import cron
 from shoal.spec.egress import Egress
+from shoal.spec.outside import Outside
 from shoal.spec.pace import Delay, Pause, Times
 from shoal.spec.strict import Strict as _Strict
 from shoal.spec.strict import wrong
@@ -23,7 +24,6 @@ from shoal.spec.traffic import Calls, TrafficKeys
 
 JSON_SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MAX_REPLICAS = 100
-_OUTSIDE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _RUN = r"^[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*$"
 
@@ -142,20 +142,6 @@ def _protocol(value: object) -> object:
     if value not in ("http", "grpc", "tcp"):
         hint = {"h2c": "grpc", "http2": "grpc", "ws": "http", "websocket": "http", "https": "http"}.get(str(value), "")
         raise wrong("must be http, grpc or tcp", f"did you mean {hint}?" if hint else "")
-    return value
-
-
-def _outside(value: object) -> object:
-    """`host:port`, `[::1]:port`."""
-    text = value if isinstance(value, str) else ""
-    host, _, port = text.rpartition(":")
-    if "://" in text:
-        raise wrong("is a URL, and host:port is needed", f"write {text.partition('://')[2].rstrip('/') or 'host:port'}")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not bare or (":" in bare and bare == host) or not _OUTSIDE.fullmatch(bare):
-        raise wrong("must be host:port", "such as db.example.com:5432, 10.0.0.7:5432 or '[2001:db8::7]:5432'")
-    if not port.isdecimal() or not 1 <= int(port) <= 65535:
-        raise wrong("must be host:port, with a port from 1 to 65535")
     return value
 
 
@@ -413,11 +399,11 @@ class ServiceFile(TrafficKeys):
         "replica should listen on `$PORT` and, for a further port `admin`, on `$PORT_ADMIN` (`${port.admin}`).",
         examples=[{"http": 3000, "grpc": {"port": 3001, "protocol": "grpc"}}],
     )
-    external: Annotated[str, BeforeValidator(_outside)] | None = Field(
+    external: Outside | None = Field(
         default=None,
-        description="`host:port` of something that Shoal does not run, which the others call by this service's name, "
-        "on `port` (default: the same number).",
-        examples=["db.example.com:5432"],
+        description="`host:port` of something that Shoal does not run, or a mapping (below). The others call it by "
+        "this service's name, on `port` (default: the same number).",
+        examples=["db.example.com:5432", {"address": "api.example.com:443", "tls": True}],
     )
     rewrite_host: Annotated[str, BeforeValidator(_host_header)] | None = Field(
         default=None,
