@@ -154,13 +154,13 @@ def app() -> Iterator[App]:
         text = f"""
 services:
   product: {{command: [python3, server.py, product, 0.0.0.0, "9080"], network: own, port: 9080, replicas: 2,
-    calls: [reviews, ratings, details, host, redis], egress: ["127.0.0.2:{outside}", "*.localhost:{outside}"]}}
+    calls: [reviews, ratings, details, host, redis]}}
   reviews: {{command: [python3, server.py, reviews, 0.0.0.0, "9080"], network: own, port: 9080, replicas: 2,
     calls: [product]}}
   ratings: {{command: [python3, server.py, ratings, 127.0.0.1, "9080"], network: own, port: 9080,
     listen: "127.0.0.1:9080", calls: [product]}}
   details: {{command: [python3, server.py, details, 0.0.0.0, "9080"], network: own, port: 80, listen: 9080,
-    publish: false, calls: [product]}}
+    publish: false, calls: [product], egress: ["127.0.0.2:{outside}", "*.localhost:{outside}"]}}
   redis: {{command: [python3, redis.py], network: own, port: 6379, protocol: tcp, publish: false}}
   host: {{command: "python3 server.py host 127.0.0.1 $PORT", port: {hosts_port}, calls: [product, reviews]}}
 gateway: {{port: {port}, routes: {{/: product, /ratings: ratings}}}}
@@ -232,7 +232,7 @@ def test_a_command_runs_in_the_network_of_a_replica(app: App) -> None:
 def test_what_its_egress_names_is_reached_by_the_variables_that_programs_know(app: App) -> None:
     def curl(*arguments: str) -> str:
         command = ("curl", "-sS", "--max-time", "20", "-w", "\n%{http_connect} %{http_code}", *arguments)
-        return app.shoal.shoal("exec", "product", "--", *command, check=False).stdout
+        return app.shoal.shoal("exec", "details", "--", *command, check=False).stdout
 
     url = f"http://127.0.0.2:{app.outside}/where"
     assert curl(url) == "outside, asked for /where\n000 200"
@@ -254,8 +254,9 @@ def test_what_its_egress_names_is_reached_by_the_variables_that_programs_know(ap
 
 
 def test_a_service_with_a_list_calls_the_others_past_the_proxy(app: App) -> None:
-    said = app.shoal.shoal("exec", "product", "--", "sh", "-c", 'echo "$NO_PROXY"; curl -sS http://details/').stdout
-    assert said.splitlines() == ["localhost,127.0.0.1,::1,product,reviews,ratings,details,redis,host", "details"]
+    script = 'echo "$NO_PROXY"; curl -sS http://product:9080/'
+    said = app.shoal.shoal("exec", "details", "--", "sh", "-c", script).stdout
+    assert said.splitlines() == ["localhost,127.0.0.1,::1,product,reviews,ratings,details,redis,host", "product"]
 
 
 def test_a_service_that_runs_cannot_move_to_another_network(app: App) -> None:
