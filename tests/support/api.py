@@ -184,6 +184,9 @@ class FakeCommands:
     async def down(self) -> None:
         self._do("down")
 
+    async def replace_proxy(self) -> None:
+        self._do("replace_proxy")
+
 
 class Plane:
     """The API in front of fake commands, with a real feed."""
