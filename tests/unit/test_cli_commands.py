@@ -127,7 +127,7 @@ def test_every_command_explains_itself_with_examples(capsys: pytest.CaptureFixtu
         assert command.name == name and command.examples
         text = out(capsys, name, "--help")
         assert "Examples:" in text and "--json" in text
-        assert all(line.startswith(f"shoal {name}") for line, _ in command.examples)
+        assert all(line.removeprefix("sudo ").startswith(f"shoal {name}") for line, _ in command.examples)
         assert summary.endswith(".")
         assert name in out(capsys, "--help")
 
