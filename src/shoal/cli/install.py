@@ -24,7 +24,7 @@ SYSTEM = Path("/etc/systemd/system")
 @shoal_command(
     "install",
     ("shoal install", "a unit of your own systemd, started when you log in"),
-    ("sudo shoal install --system --user www-data", "a unit of the machine, started at boot"),
+    ("shoal install --system --user www-data", "as root: a unit of the machine, started at boot"),
     ("shoal install --print", "show the unit, write nothing"),
 )
 @click.option("--system", is_flag=True, help="For the machine, run by --user; needs root. Default: for yourself.")
