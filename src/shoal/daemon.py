@@ -138,7 +138,9 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
             no_way_out=engine.no_way_out,
         ),
         check_ports=lambda app: [*engine.check_networks(app), *engine.check_ports(app)],
-        context=lambda desired, service: engine.exec_context(desired.app, controller.edges, service),
+        context=lambda desired, service: engine.exec_context(
+            desired.app, controller.edges, desired.targets[service].revision
+        ),
     )
     running = await engine.observe_proxy()
     async with asyncio.TaskGroup() as tasks:

@@ -49,6 +49,21 @@ class StateFolder:
         return self.root / "envs"
 
     @property
+    def sources(self) -> Path:
+        """Snapshots of source trees, by digest."""
+        return self.root / "sources"
+
+    @property
+    def builds(self) -> Path:
+        """The folders that replicas start in: copies of snapshots, with what was built."""
+        return self.root / "builds"
+
+    @property
+    def leftovers(self) -> Path:
+        """What programs wrote beside their code, of revisions that are gone."""
+        return self.root / "leftovers"
+
+    @property
     def data(self) -> Path:
         """`SHOAL_DATA_DIR` of each service: what outlives a revision."""
         return self.root / "data"

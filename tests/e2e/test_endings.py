@@ -18,8 +18,8 @@ WORKER = "while :; do sleep 0.2; done"
 def test_a_service_starts_once_another_has_completed(tmp_path: Path) -> None:
     text = f"""
 services:
-  init: {{command: 'sleep 0.3; date +%N >> seeded; echo seeded', restart: never}}
-  work: {{command: 'cat seeded; {WORKER}', after: {{init: completed}}}}
+  init: {{command: 'sleep 0.3; date +%N >> {tmp_path}/.shoal/seeded; echo seeded', restart: never}}
+  work: {{command: 'cat {tmp_path}/.shoal/seeded; {WORKER}', after: {{init: completed}}}}
 """
     with plane(tmp_path, files={"shoal.yaml": text}) as shoal:
         shoal.up()
@@ -30,9 +30,9 @@ services:
         services = {s["name"]: s for s in shoal.wait_for_status(lambda s: s["health"] == "ready", "ready")["services"]}
         assert (services["init"]["health"], services["init"]["reason"]) == ("completed", "1 of 1 completed")
         shoal.up()  # nothing has changed: nothing runs again
-        assert len((tmp_path / "seeded").read_text().splitlines()) == 1
+        assert len((tmp_path / ".shoal/seeded").read_text().splitlines()) == 1
         shoal.shoal("restart", "init")
-        until(lambda: len((tmp_path / "seeded").read_text().splitlines()) == 2, "the second run", within_s=20)
+        until(lambda: len((tmp_path / ".shoal/seeded").read_text().splitlines()) == 2, "the second run", within_s=20)
 
 
 def test_a_one_shot_that_fails_ends_up_with_its_last_lines(tmp_path: Path) -> None:
@@ -58,9 +58,10 @@ services:
   work: {{command: ['{sys.executable}', work.py], stop_signal: SIGUSR1, env_file: work.env}}
 """,
         "work.py": """
-import signal, sys
+import os, signal, sys
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-signal.signal(signal.SIGUSR1, lambda *_: sys.exit(open("told", "w").write("told\\n") and 0))
+told = os.environ["SHOAL_DATA_DIR"] + "/told"
+signal.signal(signal.SIGUSR1, lambda *_: sys.exit(open(told, "w").write("told\\n") and 0))
 while True:
     signal.pause()
 """,
@@ -73,4 +74,4 @@ while True:
         assert "work.env" in explained
         assert shoal.shoal("exec", "work", "--", "sh", "-c", "echo $GREETING").stdout == "hello\n"
         shoal.down()
-        assert (tmp_path / "told").read_text() == "told\n"
+        assert (tmp_path / ".shoal/data/work/told").read_text() == "told\n"

@@ -159,7 +159,7 @@ class FakeCommands:
         self._known(service)
         return CONTEXT
 
-    def dry_run(self, app: App) -> DryRun:
+    async def dry_run(self, app: App) -> DryRun:
         self._do("plan", app)
         return DRY_RUN
 

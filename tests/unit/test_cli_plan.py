@@ -38,7 +38,8 @@ def deployed(text: str) -> tuple[Desired, dict[str, Revision]]:
 
 def changes(after: str, observed: Observed | None = None) -> tuple[dict[str, Change], DryRun]:
     current, newest = deployed(BEFORE)
-    found = dry_run(load(after), current, newest, observed or world(replica("users", 1), replica("carts", 1)), NOW)
+    seen = observed or world(replica("users", 1), replica("carts", 1))
+    found = dry_run(load(after), current, newest, seen, NOW)
     return {change.service: change for change in found.changes}, found
 
 

@@ -119,6 +119,8 @@ def _service_flaws(service: Service, services: dict[str, Service]) -> Iterator[s
         yield f"folder: {service.folder!r} is not absolute"
     if isinstance(service.workload, Command) and not service.workload.argv:
         yield "workload: the command is empty"
+    if service.build and not all(part and "\0" not in part for part in service.build):
+        yield "build: a part of the step is empty"
     if isinstance(service.workload, External) and (service.port is None or service.ports or service.replicas):
         yield "external: it has one port, and no replicas"
     if (

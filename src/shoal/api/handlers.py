@@ -43,7 +43,7 @@ async def _plan(plane: Plane, call: Call) -> Response:
 
     app = (await call.body(DeployRequest)).app
     admit(app)
-    return _answer(call, plane.commands.dry_run(app))
+    return _answer(call, await plane.commands.dry_run(app))
 
 
 async def _down(plane: Plane, call: Call) -> Response:

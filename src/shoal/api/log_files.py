@@ -18,6 +18,9 @@ from shoal.model.status import LogLine
 OWN = ("envoy", "daemon", "keeper")
 """Shoal's own parts, whose logs lie beside the services' folders."""
 
+BUILDS = "build"
+"""In the place of a replica: the logs of a service's build steps, `build-3` that of its revision 3."""
+
 FILES_MAX = 100
 """Logs that one request reads: the replicas that wrote last."""
 
@@ -38,7 +41,8 @@ class Source:
 
 def sources(logs: Path, name: str, replica: str | None) -> list[Source]:
     """The logs of a service's replicas (also of those that are gone), those written last first; of `envoy` and the
-    like, their own. Empty when there is none yet. `replica`: only this one, `cart-r3`, `r3` or `3`.
+    like, their own. Empty when there is none yet. `replica`: only this one, `cart-r3`, `r3` or `3`; `build-2` or all of
+    `build`: what its build steps printed.
 
     `name` must be a DNS label, for it becomes a path. Raises UsageError when `replica` cannot be one of it.
     """
@@ -48,17 +52,21 @@ def sources(logs: Path, name: str, replica: str | None) -> list[Source]:
         # Envoys take over from one another, and write into two logs in turn.
         files = [name, "envoy-b"] if name == "envoy" else [name]
         return [Source(one, path) for one in files if (path := logs / f"{one}.log").exists()]
-    if replica is None:
+    if replica is None or replica == BUILDS:
+        only = f"{BUILDS}-" if replica == BUILDS else ""
         try:
             with os.scandir(logs / name) as entries:
                 found = [
                     (entry.stat().st_mtime_ns, Source(entry.name.removesuffix(".log"), Path(entry.path)))
                     for entry in entries
-                    if entry.name.endswith(".log")
+                    if entry.name.endswith(".log") and entry.name.startswith(only)
                 ]
         except FileNotFoundError:
             return []
         return [source for _, source in sorted(found, key=lambda pair: pair[0], reverse=True)]
+    if re.fullmatch(rf"{BUILDS}-\d{{1,9}}", replica, re.ASCII):
+        path = logs / name / f"{replica}.log"
+        return [Source(replica, path)] if path.exists() else []
     number = replica.removeprefix(f"{name}-").removeprefix("r")
     if not (number.isascii() and number.isdigit()):
         raise UsageError(f"'{replica[:100]}' is no replica of {name}", way_out=f"name it like {name}-r1")

@@ -8,6 +8,7 @@ import click
 
 from shoal.cli.options import connect, file_option, shoal_command
 from shoal.cli.output import clean, emit_line, paint, say
+from shoal.errors import UsageError
 
 
 @shoal_command(
@@ -15,6 +16,7 @@ from shoal.cli.output import clean, emit_line, paint, say
     ("shoal logs web", "the last 100 lines of all its replicas"),
     ("shoal logs web -f", "and what comes, until Ctrl-C"),
     ("shoal logs web --replica r2 --tail 20", "of one replica"),
+    ("shoal logs web --build", "of its build steps; --replica build-3: that of revision 3"),
     ("shoal logs envoy", "of Shoal's own: envoy, daemon, keeper"),
 )
 @click.argument("service")
@@ -29,16 +31,28 @@ from shoal.cli.output import clean, emit_line, paint, say
     help="Start so many lines back.",
 )
 @click.option("-r", "--replica", help="Only this one: its id, or its number as r2.")
+@click.option("--build", is_flag=True, help="What its build steps printed.")
 @click.option("-t", "--times", is_flag=True, help="Put the time (UTC) before each line.")
 @file_option("--file")
 def command(
-    service: str, follow: bool, tail: int, replica: str | None, times: bool, file: Path | None, as_json: bool
+    service: str,
+    follow: bool,
+    tail: int,
+    replica: str | None,
+    build: bool,
+    times: bool,
+    file: Path | None,
+    as_json: bool,
 ) -> None:
     """Show what SERVICE printed. With --json: one JSON object a line.
 
     Terminal sequences are removed and control characters made visible.
     """
-    if replica is not None and not replica.startswith(f"{service}-"):
+    if build:
+        if replica is not None:
+            raise UsageError("a build step is no replica's", way_out="leave --replica out, or --build")
+        replica = "build"
+    elif replica is not None and not replica.startswith((f"{service}-", "build-")):
         replica = f"{service}-r{replica.removeprefix('r')}"
     for line in connect(file).logs(service, replica=replica, tail=tail, follow=follow):
         if as_json:

@@ -30,7 +30,7 @@ COLOURS = {"new": "green", "changed": "yellow", "removed": "red", "unchanged": "
 def command(target: str | None, port: int | None, file: Path | None, as_json: bool) -> None:
     """Tell what `shoal up` would change against what runs: each service, which key, and what would be done first.
 
-    It starts nothing and changes nothing. Specs are compared, not the code: `shoal restart` takes up new code.
+    It starts nothing and changes nothing; the code is compared as the app file is.
     """
     app = app_of(target, port, file, verb="plan")
     state = StateFolder.beside(Path(app.folder))

@@ -76,15 +76,18 @@ class Commands:
 
     async def deploy(self, app: App) -> Deployment:
         """Raises ConflictError when others hold its ports, or replicas would have to move to another network;
-        StoreError. Then nothing has changed."""
+        EngineError when its source cannot be kept; StoreError. Then nothing has changed."""
         self._refuse_to_move(app)
         taken = self._check_ports(app)
         if taken:
             raise ConflictError("\n".join(taken))
+        sources = await self._controller.sources(app, keep=True)
+        # Only now: nothing may come between this look and the deploy.
         before = self._controller.desired
         if before is not None and before.down:
             raise ConflictError(f"{before.app.name} is going down", way_out="wait for it, then run it again")
-        desired, changed, removed = self._controller.deploy(app)
+        self._refuse_to_move(app)
+        desired, changed, removed = self._controller.deploy(app, sources)
         newest = self._store.journal(after=-1)
         return Deployment(
             generation=desired.generation,
@@ -105,11 +108,12 @@ class Commands:
                     way_out="run shoal down, then shoal up",
                 )
 
-    def dry_run(self, app: App) -> DryRun:
-        """What `deploy` would do; changes nothing. Raises StoreError."""
+    async def dry_run(self, app: App) -> DryRun:
+        """What `deploy` would do; changes nothing. Raises StoreError, EngineError."""
         controller = self._controller
+        sources = await controller.sources(app, keep=False)
         newest = {s.name: known[-1] for s in app.services if (known := self._store.revisions(s.name))}
-        return dry_run(app, controller.desired, newest, controller.observed, self._clock.now())
+        return dry_run(app, controller.desired, newest, controller.observed, self._clock.now(), sources)
 
     async def scale(self, service: str, replicas: int) -> ServiceStatus:
         desired, target = self._target(service)

@@ -10,7 +10,7 @@ process) runs in tasks of its own that report by events.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import assert_never
 
@@ -384,11 +384,16 @@ class Controller:
 
     # --- what is desired
 
-    def deploy(self, app: App) -> tuple[Desired, tuple[str, ...], tuple[str, ...]]:
-        """Raises StoreError, and then nothing has changed."""
+    async def sources(self, app: App, *, keep: bool) -> Mapping[str, str]:
+        """The digests of the source trees as they are now; with `keep`, the engine can start from them. Raises
+        EngineError."""
+        return await self._engine.snapshot(app, keep=keep)
+
+    def deploy(self, app: App, sources: Mapping[str, str]) -> tuple[Desired, tuple[str, ...], tuple[str, ...]]:
+        """`sources`: as `sources` gave them. Raises StoreError, and then nothing has changed."""
         now = self._clock.now()
         newest = {s.name: known[-1] for s in app.services if (known := self._store.revisions(s.name))}
-        desired, fresh, removed = next_desired(app, self.desired or self._past, newest, now)
+        desired, fresh, removed = next_desired(app, self.desired or self._past, newest, now, sources)
         edges = self._leased(app)
         for revision in fresh:
             self._store.add_revision(revision)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from typing import assert_never
 
-from shoal.control.revisions import next_desired
+from shoal.control.revisions import NO_SOURCES, next_desired
 from shoal.model import action as act
 from shoal.model.app import App, Command, PythonApp, Service
 from shoal.model.status import Change, ChangeKind, DryRun
@@ -19,10 +19,15 @@ _KEYS = {"folder": "cwd", "port_name": "ports", "name": ""}
 
 
 def dry_run(
-    app: App, current: Desired | None, newest: Mapping[str, Revision], observed: Observed, now: float
+    app: App,
+    current: Desired | None,
+    newest: Mapping[str, Revision],
+    observed: Observed,
+    now: float,
+    sources: Mapping[str, str] = NO_SOURCES,
 ) -> DryRun:
-    """`newest`: as `next_desired` has it. Changes nothing."""
-    desired, fresh, removed = next_desired(app, current, dict(newest), now)
+    """`newest`, `sources`: as `next_desired` has them. Changes nothing."""
+    desired, fresh, removed = next_desired(app, current, dict(newest), now, sources)
     numbers = {revision.service.name: revision.number for revision in fresh}
     before = {} if current is None or current.down else current.targets
     # As it will be when Envoy has the deploy's listeners: else every start would only wait for them.
@@ -49,6 +54,8 @@ def _change(target: Target, before: Target | None, revision: int | None) -> Chan
     if before.replicas != target.replicas:
         reasons = [reason for reason in reasons if not reason.startswith("replicas:")]
         reasons.append(f"replicas: {before.replicas} -> {target.replicas}")
+    if before.revision.source != target.revision.source:
+        reasons.append("its source")
     if revision is not None and before.revision.digest != target.revision.digest and not reasons:
         reasons.append("a port of a service that it calls")
     if not reasons and before.revision.number == target.revision.number:

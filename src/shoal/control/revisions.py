@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from shoal.model.app import App, Service
 from shoal.model.topology import DENIED, EGRESS
@@ -13,8 +14,8 @@ from shoal.model.world import Desired, Revision, Target
 from shoal.spec import wire
 
 
-def digest(app: App, service: Service) -> str:
-    """Hash of all that a replica of this service is made of: its own spec, and the ports of those it calls.
+def digest(app: App, service: Service, source: str = "") -> str:
+    """Hash of all that a replica of this service is made of: its own spec, its source, and the ports of those it calls.
 
     How many replicas there are, what is published, how they are called and what they start after changes no replica;
     nor does how requests to them are treated, which Envoy alone knows.
@@ -38,29 +39,37 @@ def digest(app: App, service: Service) -> str:
         for callee in service.calls
         for port in app.service(callee).every_port
     ]
-    text = "\n".join([wire.encode(essence), *callees])
+    text = "\n".join([wire.encode(essence), *callees, *([f"source {source}"] if source else [])])
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
+NO_SOURCES: Mapping[str, str] = MappingProxyType({})
+
+
 def next_desired(
-    app: App, current: Desired | None, newest: dict[str, Revision], now: float
+    app: App,
+    current: Desired | None,
+    newest: dict[str, Revision],
+    now: float,
+    sources: Mapping[str, str] = NO_SOURCES,
 ) -> tuple[Desired, tuple[Revision, ...], tuple[str, ...]]:
     """What is wanted after a deploy of `app`; the revisions that are new; the services that are gone.
 
     `newest`: the newest revision of each service ever deployed here, so that numbers go on where a service was removed
-    and comes back.
+    and comes back. `sources`: the digest of each service's source tree; none for one that runs from the working tree.
     """
     targets: dict[str, Target] = {}
     fresh: list[Revision] = []
     for service in app.services:
         last = newest.get(service.name)
-        fingerprint = digest(app, service)
+        source = sources.get(service.name, "")
+        fingerprint = digest(app, service, source)
         if last is not None and last.digest == fingerprint:
             # The spec is taken over all the same: `replicas` and `publish` are not part of the digest.
             revision = replace(last, service=service)
         else:
             number = last.number + 1 if last else 1
-            revision = Revision(service=service, number=number, digest=fingerprint, created_at=now)
+            revision = Revision(service=service, number=number, digest=fingerprint, created_at=now, source=source)
             fresh.append(revision)
         before = current.targets.get(service.name) if current else None
         targets[service.name] = Target(

@@ -297,6 +297,18 @@ def _after(service: Service) -> list[str]:
     return [f"{other}: {barriers[other]}" if other in barriers else other for other in service.after]
 
 
+def _source(target: Target) -> str:
+    source = target.revision.source
+    return f"as it was deployed, {source[:8]}" if source else "as it is now: not reproducible"
+
+
+def _step(service: Service) -> str:
+    if service.build is None:
+        return "as its lock file asks for"
+    shell = service.build[:2] == ("/bin/sh", "-c")
+    return service.build[2] if shell else " ".join(service.build) or "off"
+
+
 def _settings(target: Target, desired: Desired, no_way_out: str) -> tuple[Setting, ...]:
     service = target.service
     plain = Service(name=service.name, workload=service.workload, folder=service.folder)
@@ -309,12 +321,14 @@ def _settings(target: Target, desired: Desired, no_way_out: str) -> tuple[Settin
     return (
         setting("runs", runs(service), None),
         setting("folder", service.folder, None),
+        setting("source", _source(target), None, "snapshot" if target.revision.source else "working tree"),
         setting("port", service.port if service.port is not None else "none: a worker", "none: a worker"),
         setting("protocol", service.protocol.value, plain.protocol.value),
         setting("ports", ports or "none", "none"),
         setting("publish", "yes" if service.publish else "no", "yes" if service.port else "no"),
         setting("replicas", target.replicas, plain.replicas, scaled),
         *probes.settings(service),
+        setting("build", _step(service), "as its lock file asks for"),
         setting("calls", ", ".join(service.calls) or "none", "none"),
         *(Setting(name=name, value=value, source="app file") for name, value in job_settings(service)),
         setting("after", ", ".join(_after(service)) or "none", "none"),

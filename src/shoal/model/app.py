@@ -151,6 +151,9 @@ class Service:
     """None: it is restarted when it hangs, as `restart_hung` says."""
     restart_hung: bool = True
     """Without `liveness`, whether one that gives no answer at all is restarted; `liveness: off` is False."""
+    build: tuple[str, ...] | None = None
+    """What is run once in each revision, before its first replica. Empty: nothing. None: what its lock file asks for.
+    One given as a string has become `("/bin/sh", "-c", string)`."""
     calls: tuple[str, ...] = ()
     """The services it may call by name."""
     after: tuple[str, ...] = ()

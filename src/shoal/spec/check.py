@@ -23,7 +23,7 @@ from shoal.model.app import (
 )
 from shoal.model.health import HealthCheck
 from shoal.model.traffic import Policy
-from shoal.spec import barriers, probes, references
+from shoal.spec import barriers, building, probes, references
 from shoal.spec import edges as traffic
 from shoal.spec.authorities import external
 from shoal.spec.document import Document, Loc
@@ -137,6 +137,7 @@ class _Check:
             startup=self._probe(loc, "startup", service.startup, ports, scope),
             liveness=self._probe(loc, "liveness", service.liveness, ports, scope),
             restart_hung=service.liveness is not OFF,
+            build=building.built(review, loc, service),
             calls=tuple(service.calls),
             traffic=traffic.traffic(review, name, service, ports, sound=self.ports.sound(name)),
             edges=self._edges(loc, service),

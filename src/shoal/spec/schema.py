@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from shoal.model import cron
+from shoal.spec.building import Build
 from shoal.spec.egress import Egress
 from shoal.spec.outside import Outside
 from shoal.spec.pace import Delay, Pause, Times
@@ -380,6 +381,15 @@ class ServiceFile(TrafficKeys):
         default=None,
         description="The working directory, relative to the app file's folder. Default: that folder.",
         examples=["services/users"],
+    )
+    build: Build | None = Field(
+        default=None,
+        description="What is run once in each revision, before its first replica, in the copy of the source that its "
+        "replicas run in: text for `/bin/sh -c`, or a list of the program and its arguments; `off`: nothing. With "
+        "`env`, and the service's Python environment. Run again when the source, the step, `env` or the interpreter "
+        "changes; what it prints is in `shoal logs <service> --build`. Default: for a `command` with a `package.json`, "
+        "what its lock file asks for (`npm ci`; without one `npm install`). `shoal dev` runs none.",
+        examples=["npm ci && npm run build", "python manage.py collectstatic --no-input", "off"],
     )
     port: Port | None = Field(
         default=None,

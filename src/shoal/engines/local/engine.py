@@ -134,6 +134,7 @@ class LocalEngine:
             launcher=launcher,
         )
         listing = await engine._link.open()
+        await launcher.homes.sweep()
         engine._take_over(listing)
         engine._proxy.take_over(listing)
         await engine._proxy.settle()
@@ -196,10 +197,11 @@ class LocalEngine:
         await self._proxy.drop()
         await self._link.call("shutdown")
 
-    def exec_context(self, app: App, edges: EdgeMap, service: str) -> ExecContext:
-        """What a command needs to run as if it were part of the service. KeyError: no such service; EngineError."""
-        context = self._launcher.exec_context(app, edges, app.service(service))
-        if app.service(service).network is not Network.OWN:
+    def exec_context(self, app: App, edges: EdgeMap, revision: Revision) -> ExecContext:
+        """What a command needs to run as if it were part of the service. EngineError."""
+        service = revision.service.name
+        context = self._launcher.exec_context(app, edges, revision)
+        if revision.service.network is not Network.OWN:
             return context
         replica = next((p for p in self._processes.values() if p.running and p.tag.service == service), None)
         mesh = self._mesh.pid
@@ -208,7 +210,7 @@ class LocalEngine:
                 f"no replica of {service} runs, and the command would enter the network of one",
                 way_out="start one: shoal up",
             )
-        resolv = self._launcher.resolv(app.service(service)) if replica.tag.way_out else None
+        resolv = self._launcher.resolv(revision.service) if replica.tag.way_out else None
         return replace(context, network=":".join([str(mesh), str(replica.pid), *([resolv] if resolv else [])]))
 
     def check_ports(self, app: App) -> list[str]:
@@ -271,13 +273,24 @@ class LocalEngine:
         return True
 
     async def snapshot(self, app: App, *, keep: bool) -> Mapping[str, str]:
-        return {}
+        running = {(p.tag.service, p.tag.folder) for p in self._processes.values() if p.running}
+        found = await self._launcher.homes.take(app, keep=keep)
+        if keep:
+            await self._launcher.homes.tell_what_is_written(sorted(running))
+        return found
 
     async def prepare(self, preparation: Preparation) -> None:
-        pass
+        await self._launcher.furnish(preparation)
 
     async def collect(self, revisions: Collection[Revision]) -> None:
-        pass
+        running = [process for process in self._processes.values() if process.running]
+        await asyncio.to_thread(
+            self._launcher.collect,
+            revisions,
+            folders=[Path(process.tag.folder) for process in running],
+            pids=[process.pid for process in running],
+            logs={self._launcher.log_of(process.tag.service, process.tag.replica) for process in running},
+        )
 
     async def observe(self) -> Sequence[Found]:
         found: list[Found] = []

@@ -15,12 +15,15 @@ import json
 import os
 import shutil
 import sys
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shoal.engines.local import recipes, uv
 from shoal.engines.local.filelock import FileLock
 from shoal.engines.local.recipes import Recipe, Source
+from shoal.engines.local.sources.copying import clone, unwritable
+from shoal.engines.local.sources.snapshots import Snapshot
 from shoal.errors import EngineError
 
 FLAGS = ("--compile-bytecode",)
@@ -46,16 +49,24 @@ class Environments:
         self._folder = folder
         self._python = python or Path(sys.executable)
 
-    def locate(self, service_folder: Path, app_folder: Path, *, dev: bool = False) -> Environment:
+    def locate(
+        self, service_folder: Path, app_folder: Path, *, dev: bool = False, snapshot: Snapshot | None = None
+    ) -> Environment:
         """The environment that `prepare` gives; it may not exist yet. EngineError: its inputs cannot be read."""
-        return self._plan(service_folder, app_folder, dev)[1]
+        return self._plan(service_folder, app_folder, dev, snapshot)[1]
 
     async def prepare(
-        self, service_folder: Path, app_folder: Path, progress: uv.Progress, *, dev: bool = False
+        self,
+        service_folder: Path,
+        app_folder: Path,
+        progress: uv.Progress,
+        *,
+        dev: bool = False,
+        snapshot: Snapshot | None = None,
     ) -> Environment:
-        """Makes it unless it exists. `dev`: the developer's `.venv` is preferred. EngineError: why not, with uv's last
-        lines."""
-        recipe, environment = await asyncio.to_thread(self._plan, service_folder, app_folder, dev)
+        """Makes it unless it exists. `dev`: the developer's `.venv` is preferred. `snapshot`: it is made from that, and
+        nothing in it leads back to the working tree. EngineError: why not, with uv's last lines."""
+        recipe, environment = await asyncio.to_thread(self._plan, service_folder, app_folder, dev, snapshot)
         if not recipe.builds or _is_finished(environment):
             return environment
         assert environment.folder is not None
@@ -67,16 +78,35 @@ class Environments:
         async with lock.held(lambda: progress("waits for the environment that another replica makes")):
             if not _is_finished(environment):
                 try:
-                    await self._make(recipe, environment.folder, progress)
+                    await self._make(recipe, environment.folder, progress, snapshot)
                 except EngineError:
                     await asyncio.to_thread(shutil.rmtree, environment.folder, ignore_errors=True)
                     raise
         return environment
 
-    def _plan(self, service_folder: Path, app_folder: Path, dev: bool) -> tuple[Recipe, Environment]:
-        recipe = recipes.find(service_folder, app_folder, dev=dev)
+    def collect(self, needed: Collection[Path]) -> None:
+        """Removes those that are none of `needed`, by their folders; half of one is being made, and stays. Blocks."""
+        try:
+            marks = list(self._folder.glob(f"*/{FINISHED}"))
+        except OSError:
+            return
+        for mark in marks:
+            if mark.parent not in needed:
+                try:
+                    mark.unlink()  # first: nobody believes what is left of it
+                except OSError:
+                    continue
+                shutil.rmtree(mark.parent, ignore_errors=True)
+
+    def _plan(
+        self, service_folder: Path, app_folder: Path, dev: bool, snapshot: Snapshot | None
+    ) -> tuple[Recipe, Environment]:
+        recipe = _recipe(service_folder, app_folder, dev, snapshot)
         if recipe.builds:
-            name = recipes.digest(recipe, flags=FLAGS, interpreter=self._python)
+            # Editable from the working tree, and not so from a snapshot: two environments.
+            pinned = snapshot is not None and recipe.source is Source.REQUIREMENTS and recipe.holds_projects
+            flags = (*FLAGS, "--no-editable") if pinned else FLAGS
+            name = recipes.digest(recipe, flags=flags, interpreter=self._python)
             folder = self._folder / name
             return recipe, Environment(python=folder / "bin" / "python", folder=folder)
         if recipe.source is Source.VENV:
@@ -94,14 +124,29 @@ class Environments:
             way_out=f"write its packages into {recipe.folder / 'requirements.txt'}; Shoal installs them",
         )
 
-    async def _make(self, recipe: Recipe, folder: Path, progress: uv.Progress) -> None:
+    async def _make(self, recipe: Recipe, folder: Path, progress: uv.Progress, snapshot: Snapshot | None) -> None:
         await progress(f"making its environment from {recipe.source}")
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-        what = f"the environment of {recipe.folder / recipe.source}"
+        if snapshot is None:
+            await self._install(recipe, folder, progress, what=recipe.folder, cwd=recipe.folder)
+        else:
+            # Built in a copy: build back ends write beside what they build.
+            scratch = folder.with_suffix(".source")
+            inside = recipe.folder.relative_to(snapshot.root)
+            try:
+                await asyncio.to_thread(_copy_for_uv, snapshot, recipe, scratch)
+                await self._install(recipe, folder, progress, what=snapshot.origin / inside, cwd=scratch / inside)
+            finally:
+                await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+        await asyncio.to_thread(_finish, recipe, folder)
+
+    async def _install(self, recipe: Recipe, folder: Path, progress: uv.Progress, *, what: Path, cwd: Path) -> None:
+        """`what`: the folder that errors name."""
         binary = uv.find_uv()
 
         async def run(*arguments: str, **env: str) -> None:
-            await uv.run(binary, arguments, what=what, cwd=recipe.folder, env=env, progress=progress)
+            name = f"the environment of {what / recipe.source}"
+            await uv.run(binary, arguments, what=name, cwd=cwd, env=env, progress=progress)
 
         python = str(self._python)
         if recipe.source is Source.LOCK:
@@ -114,7 +159,39 @@ class Environments:
             else:
                 wanted = ["."] if recipe.packaged else ["-r", "pyproject.toml"]
             await run("pip", "install", "--python", str(folder / "bin" / "python"), *FLAGS, *wanted)
-        await asyncio.to_thread(_finish, recipe, folder)
+
+
+def _recipe(service_folder: Path, app_folder: Path, dev: bool, snapshot: Snapshot | None) -> Recipe:
+    if snapshot is None:
+        return recipes.find(service_folder, app_folder, dev=dev)
+    recipe = recipes.find(snapshot.folder, snapshot.root)
+    if recipe.source is not Source.OWN:
+        return recipe
+    # One that somebody else made is in no snapshot: it is used where it is, with a warning.
+    made = recipes.find_made(service_folder, app_folder)
+    return made or replace(recipe, folder=service_folder)
+
+
+def _copy_for_uv(snapshot: Snapshot, recipe: Recipe, scratch: Path) -> None:
+    """The snapshot, with no requirement editable: it would lead to a folder that is removed."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        for entry in snapshot.entries:
+            target = scratch / entry.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if entry.is_folder:
+                target.mkdir(exist_ok=True)
+            elif entry.is_link:
+                target.symlink_to(entry.target)
+            else:
+                clone(entry.source, str(target), entry.mode)
+        if recipe.source is Source.REQUIREMENTS:
+            for path in recipe.inputs:
+                if path.is_file() and path.is_relative_to(snapshot.root):
+                    file = scratch / path.relative_to(snapshot.root)
+                    file.write_text(recipes.without_editables(file.read_text("utf-8")), "utf-8")
+    except OSError as error:
+        raise unwritable(scratch, error, snapshot.size) from error
 
 
 def _is_finished(environment: Environment) -> bool:

@@ -22,8 +22,9 @@ class FileLock:
         self._path = path
 
     @asynccontextmanager
-    async def held(self, waits: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-        """`waits` is called once when somebody else holds it. EngineError: it was not free in WAIT_S_MAX."""
+    async def held(self, waits: Callable[[], Awaitable[None]]) -> AsyncIterator[int]:
+        """`waits` is called once when somebody else holds it. Gives its descriptor: a process that inherits it holds
+        the lock too. EngineError: it was not free in WAIT_S_MAX."""
         try:
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -38,7 +39,7 @@ class FileLock:
                             await asyncio.sleep(_LOOK_S)
                 except TimeoutError:
                     raise EngineError(f"{self._path} was held by another for {WAIT_S_MAX / 60:g} min") from None
-            yield
+            yield fd
         finally:
             os.close(fd)
 

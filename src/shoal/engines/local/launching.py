@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import Collection, Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar, cast
 
-from shoal.engines.local import surroundings
+from shoal.engines.local import old_logs, surroundings
 from shoal.engines.local.environments import Environment, Environments
 from shoal.engines.local.hosts import HostsFiles
 from shoal.engines.local.keeper import outside
@@ -17,19 +18,22 @@ from shoal.engines.local.networks import resolver, ways_out
 from shoal.engines.local.networks.addresses import AddressLeases
 from shoal.engines.local.overlays import Overlays
 from shoal.engines.local.ports import PortLeases
+from shoal.engines.local.sources.homes import Furnishing, Home, Homes
+from shoal.engines.local.sources.snapshots import Snapshot
 from shoal.engines.local.surroundings import Place
 from shoal.engines.local.tags import ReplicaTag
 from shoal.engines.local.uv import Progress
-from shoal.errors import EngineError
+from shoal.errors import EngineError, ShoalError
 from shoal.model.app import App, Names, Network, Protocol, PythonApp, Service
-from shoal.model.event import ReplicaProgressed, Warned
+from shoal.model.event import ReplicaProgressed, RevisionProgressed, Warned
 from shoal.model.health import HealthCheck
 from shoal.model.replica import Address, TcpAddress, UnixAddress
 from shoal.model.status import ExecContext
 from shoal.model.topology import EdgeMap
+from shoal.model.world import Revision
 from shoal.paths import StateFolder
 from shoal.planner.environment import LOOPBACK
-from shoal.ports import Clock, Inbox, Launch
+from shoal.ports import Clock, Inbox, Launch, Preparation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +59,7 @@ class Launcher:
         self._state = state
         self._inbox = inbox
         self._clock = clock
+        self.homes = Homes(state, warn=self.warn)
         self._environments = Environments(state.environments, python=python)
         self._overlays = Overlays(state.environments / "overlays")
         self._hosts = HostsFiles(state.hosts)
@@ -65,14 +70,12 @@ class Launcher:
     async def prepare(self, launch: Launch) -> Prepared:
         """Environment, port or socket, hosts file, variables and command line. May take minutes. EngineError."""
         app, edges, service = launch.app, launch.edges, launch.revision.service
-        app_folder = Path(app.folder)
-        _check_folder(service)
 
         async def progress(message: str) -> None:
             await self._inbox.put(ReplicaProgressed(at=self._clock.now(), replica=launch.replica, message=message))
 
-        found = await self._environments.prepare(Path(service.folder), app_folder, progress, dev=app.dev)
-        environment, overlay = await self._for_workload(service, found, progress)
+        home, environment, overlay = await self._furnished(launch.revision, app, edges, progress)
+        service = replace(service, folder=str(home.folder))
         own = self.addresses.lease(launch.replica) if service.network is Network.OWN else None
         way_out = own is not None and service.egress is None and ways_out.detect()[0]
         address = self._address(launch.replica, app, service, own)
@@ -131,10 +134,68 @@ class Launcher:
         path = resolver.file_for(self._state.hosts) if service.egress is None else None
         return None if path is None else str(path)
 
-    def exec_context(self, app: App, edges: EdgeMap, service: Service) -> ExecContext:
-        environment: Environment | None = self._environments.locate(Path(service.folder), Path(app.folder), dev=app.dev)
+    async def furnish(self, preparation: Preparation) -> None:
+        """Makes what the replicas of a revision share: its environment, its copy of the source. EngineError."""
+        revision = preparation.revision
+        if revision.service.is_external:
+            return
+
+        async def progress(message: str) -> None:
+            now = self._clock.now()
+            event = RevisionProgressed(at=now, service=revision.service.name, revision=revision.number, message=message)
+            await self._inbox.put(event)
+
+        await self._furnished(revision, preparation.app, preparation.edges, progress)
+
+    async def _furnished(
+        self, revision: Revision, app: App, edges: EdgeMap, progress: Progress
+    ) -> tuple[Home, Environment | None, Path | None]:
+        """Where its replicas start, their environment and its overlay."""
+        service = revision.service
+        snapshot = await asyncio.to_thread(self.homes.snapshot_of, revision)
+        found = await self._environments.prepare(
+            Path(service.folder), Path(app.folder), progress, dev=app.dev, snapshot=snapshot
+        )
+        environment, overlay = await self._for_workload(service, found, progress)
+        furnishing = self._furnishing(revision, snapshot, app, edges, environment)
+        return await self.homes.ready(furnishing, progress), environment, overlay
+
+    def _furnishing(
+        self,
+        revision: Revision,
+        snapshot: Snapshot | None,
+        app: App,
+        edges: EdgeMap,
+        environment: Environment | None,
+    ) -> Furnishing:
+        service = revision.service
+        place = Place(
+            replica=f"{service.name}-build",
+            data_dir=self._data_folder(service),
+            environment=environment,
+            named=False,
+        )
+        return Furnishing(
+            revision=revision,
+            snapshot=snapshot,
+            environment=environment.folder if environment is not None else None,
+            env=surroundings.environment(self._base, app, service, edges, place),
+        )
+
+    def exec_context(self, app: App, edges: EdgeMap, revision: Revision) -> ExecContext:
+        """EngineError: its snapshot, or the inputs of its environment, cannot be read."""
+        snapshot = self.homes.snapshot_of(revision)
+        service = revision.service
+        environment: Environment | None = self._environments.locate(
+            Path(service.folder), Path(app.folder), dev=app.dev, snapshot=snapshot
+        )
         if environment is not None and environment.folder is not None and not environment.folder.exists():
             environment = None
+        if environment is not None and environment.folder is None and not isinstance(service.workload, PythonApp):
+            environment = None
+        home = self.homes.locate(self._furnishing(revision, snapshot, app, edges, environment))
+        # Before the first replica there is no copy: the working tree is as near as it gets.
+        folder = home.folder if home.folder.is_dir() else Path(service.folder)
         place = Place(
             replica=f"{service.name}-exec",
             data_dir=self._data_folder(service),
@@ -144,7 +205,7 @@ class Launcher:
         namespace = self._namespace(app, edges, service)
         return ExecContext(
             env=surroundings.environment(self._base, app, service, edges, place),
-            folder=service.folder,
+            folder=str(folder),
             hosts=namespace["hosts"] if namespace else None,
             nsswitch=namespace["nsswitch"] if namespace else None,
         )
@@ -155,6 +216,28 @@ class Launcher:
         if not tag.commands:
             return {}
         return self._variables.get(tag.replica) or surroundings.variables_of(pid)
+
+    def collect(
+        self, revisions: Collection[Revision], *, folders: Collection[Path], pids: Collection[int], logs: set[Path]
+    ) -> None:
+        """Removes what none of the revisions needs, and nothing that runs: `folders` are those of the replicas that do,
+        `pids` their processes, `logs` what they write. Blocks."""
+        app_folder = self._state.root.parent
+        used = (surroundings.variables_of(pid).get("VIRTUAL_ENV") for pid in pids)
+        environments = {Path(folder) for folder in used if folder}
+        try:
+            for revision in revisions:
+                snapshot = self.homes.snapshot_of(revision)
+                folder = Path(revision.service.folder)
+                for dev in (False, True):
+                    found = self._environments.locate(folder, app_folder, dev=dev, snapshot=snapshot)
+                    environments |= {found.folder} if found.folder is not None else set()
+        except ShoalError:
+            pass  # what it needs is not known, so no environment goes
+        else:
+            self._environments.collect(environments)
+        self.homes.collect({revision.source for revision in revisions if revision.source}, folders)
+        old_logs.collect(self._state.logs, logs)
 
     def log_of(self, service: str, replica: str) -> Path:
         return self._state.logs / service / f"{replica}.log"
@@ -260,11 +343,3 @@ def _filled(check: T, app: App, service: Service, edges: EdgeMap, place: Place) 
         return check
     command = tuple(surroundings.filled(app, service, check.command, edges, place))
     return cast("T", replace(check, command=command))
-
-
-def _check_folder(service: Service) -> None:
-    if not Path(service.folder).is_dir():
-        raise EngineError(
-            f"the folder of service {service.name!r} does not exist: {service.folder}",
-            way_out="correct 'cwd' in the app file",
-        )

@@ -41,6 +41,11 @@ class Recipe:
     def builds(self) -> bool:
         return self.source in (Source.LOCK, Source.PROJECT, Source.REQUIREMENTS)
 
+    @property
+    def holds_projects(self) -> bool:
+        """Local projects are installed, and not only what an index has."""
+        return any(path.is_dir() for path in self.inputs)
+
 
 IGNORED = frozenset(
     {".git", ".hg", ".shoal", ".venv", "venv", "node_modules", "__pycache__", "build", "dist", ".mypy_cache",
@@ -60,6 +65,20 @@ def find(service_folder: Path, app_folder: Path, *, dev: bool = False) -> Recipe
         if recipe is not None:
             return recipe
     return _venv_in(folders) or Recipe(source=Source.OWN, folder=service_folder)
+
+
+def find_made(service_folder: Path, app_folder: Path) -> Recipe | None:
+    """The nearest `.venv` that somebody else made."""
+    return _venv_in(list(_upward(service_folder, app_folder)))
+
+
+def without_editables(requirements: str) -> str:
+    """The text of a requirements file in which no local project is editable."""
+    lines = (
+        re.sub(r"^(\s*)(?:-e|--editable)[ =]?\s*", r"\1", line) if _LOCAL.match(line) else line
+        for line in requirements.splitlines(keepends=True)
+    )
+    return "".join(lines)
 
 
 def _venv_in(folders: list[Path]) -> Recipe | None:
@@ -149,7 +168,9 @@ def _normal(name: str) -> str:
 
 
 _INCLUDE = re.compile(r"\s*(?:-r|-c|--requirement|--constraint)[ =]?\s*(?P<path>\S+)")
-_LOCAL = re.compile(r"\s*(?:(?:-e|--editable)[ =]?\s*)?(?P<path>(?:\.{1,2}(?:/\S*)?|/\S+))\s*(?:[;#]|$)")
+_LOCAL = re.compile(
+    r"\s*(?:(?:-e|--editable)[ =]?\s*(?P<editable>[^\s:;#]+)|(?P<path>\.{1,2}(?:\[[^\]]*\]|/\S*)?|/\S+))\s*(?:[;#]|$)"
+)
 
 
 def _with_includes(file: Path, seen: frozenset[Path] = frozenset()) -> Iterator[Path]:
@@ -171,7 +192,7 @@ def _with_includes(file: Path, seen: frozenset[Path] = frozenset()) -> Iterator[
                 raise EngineError(f"{file} includes {include['path']} in line {number}, which does not exist")
             yield from _with_includes(other, seen | {file})
         elif local := _LOCAL.match(line):
-            path = Path(os.path.normpath(file.parent / local["path"].split("[")[0]))
+            path = Path(os.path.normpath(file.parent / (local["editable"] or local["path"]).split("[")[0]))
             if path.exists():
                 yield path
 
