@@ -127,7 +127,9 @@ def _recipe_in(folder: Path, folders: list[Path]) -> Recipe | None:
         if lock is not None:
             _check_lock(lock, project)
             root = (lock.parent / "pyproject.toml",) if lock.parent != folder else ()
-            return Recipe(source=Source.LOCK, folder=folder, inputs=(lock, *root, *source_tree), packaged=packaged)
+            beside = tuple(path for path in _local_packages(lock) if path != folder and path not in root)
+            inputs = (lock, *root, *source_tree, *beside)
+            return Recipe(source=Source.LOCK, folder=folder, inputs=inputs, packaged=packaged)
         declares = "dependencies" in project["project"] or "dependencies" in project["project"].get("dynamic", [])
         if declares or not requirements.is_file():
             return Recipe(source=Source.PROJECT, folder=folder, inputs=source_tree, packaged=packaged)
@@ -163,6 +165,17 @@ def _check_lock(lock: Path, project: dict[str, Any]) -> None:
         )
 
 
+def _local_packages(lock: Path) -> list[Path]:
+    """The folders of the projects beside it that are locked too: members of a workspace, path dependencies."""
+    found = []
+    for package in tomllib.loads(lock.read_text("utf-8")).get("package", []):
+        source = package.get("source", {})
+        where = next((source[kind] for kind in ("editable", "directory", "path") if kind in source), None)
+        if isinstance(where, str) and (path := Path(os.path.normpath(lock.parent / where))).exists():
+            found.append(path)
+    return sorted(found)
+
+
 def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
@@ -173,8 +186,11 @@ _LOCAL = re.compile(
 )
 
 
+_FOUND = re.compile(r"\s*(?:-f|--find-links)[ =]?\s*(?P<path>[^\s:#]+)\s*(?:#|$)")
+
+
 def _with_includes(file: Path, seen: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """The file, what it includes, and the local projects that it names."""
+    """The file, what it includes, and the local projects and folders of packages that it names."""
     file = file.resolve()
     if file in seen:
         return
@@ -191,6 +207,9 @@ def _with_includes(file: Path, seen: frozenset[Path] = frozenset()) -> Iterator[
             if not other.is_file():
                 raise EngineError(f"{file} includes {include['path']} in line {number}, which does not exist")
             yield from _with_includes(other, seen | {file})
+        elif found := _FOUND.match(line):
+            if (folder := Path(os.path.normpath(file.parent / found["path"]))).exists():
+                yield folder
         elif local := _LOCAL.match(line):
             path = Path(os.path.normpath(file.parent / (local["editable"] or local["path"]).split("[")[0]))
             if path.exists():
