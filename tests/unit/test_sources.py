@@ -270,6 +270,7 @@ def test_half_of_a_snapshot_is_swept_and_a_damaged_one_taken_again(tmp_path: Pat
     file = store.find(digest).folder / "a.py"
     file.chmod(0o600)
     file.write_text("")
+    store = Snapshots(tmp_path / "sources")
     assert store.take(*app_of(folder), keep=True)[0] == digest
     assert (store.find(digest).folder / "a.py").read_text() == "text"
 

@@ -31,9 +31,8 @@ def tree_digest(entries: Iterable[tuple[Entry, str]], folder: str) -> str:
     order. `folder`: where in the tree the service is."""
     sha = hashlib.blake2b(digest_size=16)
     for entry, content in sorted(entries, key=lambda pair: os.fsencode(pair[0].path)):
-        for part in (entry.path, f"{entry.mode:o}", entry.target, content):
-            raw = os.fsencode(part)
-            sha.update(len(raw).to_bytes(4, "big") + raw)
+        # No path holds a NUL.
+        sha.update(os.fsencode(f"{entry.path}\0{entry.mode}\0{entry.target}\0{content}\0"))
     sha.update(os.fsencode(folder))
     return sha.hexdigest()
 

@@ -12,7 +12,8 @@ from shoal.errors import EngineError
 
 NEVER = frozenset({".shoal", ".git", ".hg", ".svn", ".venv", "__pycache__"})
 """Folders that no rule brings back."""
-USUAL = ("node_modules/", ".env*", "*.pyc", ".pytest_cache/", ".mypy_cache/", ".ruff_cache/", ".DS_Store")
+USUAL = frozenset({"node_modules", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".DS_Store"})
+"""Beside these, `.env*` and `*.pyc`."""
 GIT, OWN = ".gitignore", ".shoalignore"
 
 _Spec = tuple[str, GitIgnoreSpec]
@@ -55,14 +56,12 @@ class Rules:
             verdict = spec.check_file(named[len(base) :]).include
             if verdict is not None:
                 return verdict
-        return bool(_USUAL.match_file(named.rstrip("/").rpartition("/")[2] + ("/" if is_folder else "")))
+        name = path.rpartition("/")[2]
+        return name in USUAL or name.startswith(".env") or name.endswith(".pyc")
 
     def _nearest_first(self) -> Iterator[_Spec]:
         yield from reversed(self.own)
         yield from reversed(self.git)
-
-
-_USUAL = GitIgnoreSpec.from_lines(USUAL)
 
 
 def _read(folder: str, name: str) -> _Spec | None:

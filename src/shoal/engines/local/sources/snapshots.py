@@ -77,6 +77,8 @@ class Snapshots:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._whole: set[str] = set()
+        """Seen to be so since we started."""
 
     def sweep(self) -> None:
         """Removes what somebody who was killed left behind."""
@@ -122,7 +124,7 @@ class Snapshots:
                 way_out="take a new one of what is there now: shoal up",
             ) from error
         entries = tuple(
-            Entry(path, str(root / path) if size is not None else "", mode, size or 0, (0, 0, 0), target)
+            Entry(path, f"{root}/{path}" if size is not None else "", mode, size or 0, (0, 0, 0), target)
             for path, mode, size, target, _ in rows
         )
         return Snapshot(
@@ -170,18 +172,20 @@ class Snapshots:
 
     def _is_whole(self, digest: str) -> bool:
         """By its mark, and by what a crash of the machine does to files that were not on the disk yet."""
+        if digest in self._whole:
+            return (self._folder / digest / MARK).exists()
         try:
             snapshot = self.find(digest)
         except EngineError:
             return False
+        files = (entry for entry in snapshot.entries if not entry.is_folder and not entry.is_link)
         try:
-            return all(
-                os.lstat(entry.source).st_size == entry.size
-                for entry in snapshot.entries
-                if not entry.is_folder and not entry.is_link
-            )
+            whole = all(os.lstat(entry.source).st_size == entry.size for entry in files)
         except OSError:
             return False
+        if whole:
+            self._whole.add(digest)
+        return whole
 
     def _linkable(self, last: str) -> dict[tuple[str, int], str]:
         """By content and mode: the files of the snapshot before; none of one that is damaged."""
