@@ -181,9 +181,6 @@ class FakeCommands:
             name=job, runs_what="command x", schedule="", state="running", reason="", next_at=None, history=()
         )
 
-    async def replace_proxy(self) -> None:
-        self._do("replace_proxy")
-
     async def down(self) -> None:
         self._do("down")
 
