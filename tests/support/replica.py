@@ -16,7 +16,8 @@ from shoal.model.replica import Address, TcpAddress, UnixAddress
 @dataclass
 class Replica:
     """Answers 200 with what it got, as JSON; `/status/503` that status; `/hang` nothing; `/sse` two events, the second
-    when `release` is set; `/drop` closes the connection."""
+    when `release` is set; `/drop` closes the connection; `/slow/x` waits 50 ms
+    before it answers."""
 
     id: str
     address: Address
@@ -67,6 +68,8 @@ class Replica:
             writer.write(b"data: 2\n\n")
             await writer.drain()
             return False
+        if path.startswith("/slow/"):
+            await asyncio.sleep(0.05)
         status = 200
         if path.startswith("/status/"):
             status = int(path.removeprefix("/status/"))
