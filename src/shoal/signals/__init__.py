@@ -1,0 +1,1 @@
+"""Numbers about requests, and what may be concluded from them. Pure: counts in, values out."""
