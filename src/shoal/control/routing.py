@@ -99,10 +99,12 @@ def _endpoints(desired: Desired, services: Set[str], observed: Observed) -> dict
             continue
         ready = [replica for replica in observed.of(name) if replica.state is ReplicaState.READY]
         for port in service.every_port:
-            reached = [(replica.id, _address_of(replica, service, port)) for replica in ready]
+            reached = [(replica, _address_of(replica, service, port)) for replica in ready]
             # A replica of an older revision does not have every port.
             found[cluster_name(service, port)] = tuple(
-                Endpoint(replica=replica, address=address) for replica, address in reached if address is not None
+                Endpoint(replica=replica.id, address=address, revision=replica.revision)
+                for replica, address in reached
+                if address is not None
             )
     return found
 

@@ -10,9 +10,13 @@ from envoy.config.core.v3 import base_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 
 from shoal.mesh.messages import pipe_address, socket_address
-from shoal.mesh.routes import REPLICA_METADATA
 from shoal.mesh.snapshot import Message
 from shoal.model.replica import Address, TcpAddress, UnixAddress
+
+REPLICA_METADATA = ("shoal", "replica")
+"""Where an endpoint's metadata holds the id of its replica."""
+REVISION_METADATA = ("envoy.lb", "revision")
+"""And the number of its revision, as text: in the one namespace by which Envoy can choose among endpoints."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +25,10 @@ class Endpoint:
 
     replica: str
     address: Address
+    revision: int = 0
+    """0: none is told."""
+    weight: int | None = None
+    """Its share of the requests, in proportion to those of the others, at least 1. None: all have the same."""
 
 
 def assignment(cluster: str, endpoints: Sequence[Endpoint]) -> Message:
@@ -35,12 +43,19 @@ def assignment(cluster: str, endpoints: Sequence[Endpoint]) -> Message:
 
 
 def _lb_endpoint(endpoint: Endpoint) -> Message:
-    namespace, key = REPLICA_METADATA
     metadata = base_pb2.Metadata()
-    metadata.filter_metadata[namespace].update({key: endpoint.replica})
-    return endpoint_components_pb2.LbEndpoint(
+    for (namespace, key), value in (
+        (REPLICA_METADATA, endpoint.replica),
+        (REVISION_METADATA, str(endpoint.revision) if endpoint.revision else ""),
+    ):
+        if value:
+            metadata.filter_metadata[namespace].update({key: value})
+    built = endpoint_components_pb2.LbEndpoint(
         endpoint=endpoint_components_pb2.Endpoint(address=_address(endpoint.address)), metadata=metadata
     )
+    if endpoint.weight is not None:
+        built.load_balancing_weight.value = endpoint.weight
+    return built
 
 
 def _address(address: Address) -> Message:

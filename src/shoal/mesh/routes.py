@@ -13,6 +13,7 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 
 from shoal.mesh import defaults
 from shoal.mesh.clusters import LIMITED, cluster_name, grpc_cluster_name, of_caller, usual_cluster_name
+from shoal.mesh.endpoints import REPLICA_METADATA
 from shoal.mesh.filters import put_fault, put_limit
 from shoal.mesh.listeners import CALLER_HEADER
 from shoal.mesh.messages import containing, duration, exactly, matching, packed, set_header
@@ -28,8 +29,6 @@ MESH = "mesh"
 ENVOYS_IDLE_S = 300.0
 """After which Envoy ends a request that moves no byte, where nothing else is said."""
 REPLICA_HEADER = "x-shoal-replica"
-REPLICA_METADATA = ("shoal", "replica")
-"""Where an endpoint's metadata holds the id of its replica."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from shoal.errors import UnsupportedError
 from shoal.mesh.denial import CONTROL_CLUSTER
+from shoal.mesh.meter import METER
+from shoal.model.signals import LATENCY_BOUNDS_MS
 
 RECONNECT_S = 0.02
 """The first pause, which doubles: Envoy is mostly up before the control plane has something to say."""
@@ -86,7 +88,15 @@ def bootstrap(*, node: str, cluster: str, admin_socket: Path, xds_socket: Path) 
             "lds_config": {"ads": {}, "resource_api_version": "V3"},
         },
         "static_resources": {"clusters": [_control_plane(xds_socket)]},
-        "stats_config": {"use_all_default_tags": True},
+        "stats_config": {
+            "use_all_default_tags": True,
+            "histogram_bucket_settings": [
+                {"match": {"prefix": METER}, "buckets": [ms * 1000 for ms in LATENCY_BOUNDS_MS]}
+            ],
+        },
+        "layered_runtime": {"layers": [{"name": "admin", "admin_layer": {}}]},  # for `mesh.meter`
+        # Histograms are put together when somebody asks, not every 5 s for nobody.
+        "stats_flush_on_admin": True,
         # Statistics of a cluster that nobody calls cost memory once it is called.
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
         "overload_manager": {
