@@ -30,7 +30,7 @@ from shoal.mesh.messages import (
     socket_address,
     starting_with,
 )
-from shoal.mesh.meter import attempts_log, timeouts_log
+from shoal.mesh.meter import attempts_logs, timeouts_log
 from shoal.mesh.problems import local_replies
 from shoal.mesh.snapshot import Message
 
@@ -201,7 +201,7 @@ def _common() -> Message:
             *empty_filters(),
             http_connection_manager_pb2.HttpFilter(
                 name="envoy.filters.http.router",
-                typed_config=packed(router_pb2.Router(suppress_envoy_headers=True, upstream_log=[attempts_log()])),
+                typed_config=packed(router_pb2.Router(suppress_envoy_headers=True, upstream_log=attempts_logs())),
             ),
         ],
         # nginx as a client speaks HTTP/1.0, and else gets 426.

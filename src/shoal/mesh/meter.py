@@ -27,7 +27,7 @@ _CONFIG = "type.googleapis.com/envoy.extensions.access_loggers.stats.v3.Config"
 
 
 @cache
-def attempts_log() -> Message:
+def attempts_logs() -> tuple[Message, Message]:
     """For `upstream_log` of the router. Counted at an attempt's end, while METERING is on, by service and revision of
     the replica:
 
@@ -41,11 +41,19 @@ def attempts_log() -> Message:
         "value_format": "%COMMON_DURATION(US_TX_END:US_RX_BEG:us)%",
     }
     count = _stat("count", code="%RESPONSE_CODE%", flags="%RESPONSE_FLAGS%", grpc="%GRPC_STATUS_NUMBER%")
-    log = _log({"counters": [{"stat": count, "value_fixed": 1}], "histograms": [time]})
-    log.filter.runtime_filter.runtime_key = METERING
+    metering = accesslog_pb2.AccessLogFilter()
+    metering.runtime_filter.runtime_key = METERING
     # Else Envoy looks into the request's id for chance.
-    log.filter.runtime_filter.use_independent_randomness = True
-    return log
+    metering.runtime_filter.use_independent_randomness = True
+    counting, timing = _log({"counters": [{"stat": count, "value_fixed": 1}]}), _log({"histograms": [time]})
+    counting.filter.CopyFrom(metering)
+    # Apart: Envoy complains in its log of each attempt without an answer, which has no time.
+    answered = accesslog_pb2.AccessLogFilter()
+    answered.status_code_filter.comparison.op = accesslog_pb2.ComparisonFilter.GE
+    answered.status_code_filter.comparison.value.default_value = 100
+    answered.status_code_filter.comparison.value.runtime_key = f"{METERING}.answered"
+    timing.filter.and_filter.filters.extend([metering, answered])
+    return counting, timing
 
 
 @cache
