@@ -69,6 +69,12 @@ class NotReadyError(ShoalError):
     exit_code = 5
 
 
+class RolledBackError(NotReadyError):
+    """A change was rolled out, failed, and was taken back: all is as before."""
+
+    code = "rolled-back"
+
+
 class EngineError(ShoalError):
     """An engine (a process, Envoy, an environment) could not do what it was asked."""
 

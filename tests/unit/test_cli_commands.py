@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -44,7 +44,7 @@ class FakeClient:
         """The next one; the last one again and again."""
         return self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
 
-    def deploy(self, document: dict[str, Any]) -> Deployment:
+    def deploy(self, document: dict[str, Any], *, only: Sequence[str] = ()) -> Deployment:
         self.asked.append(("deploy", document["name"], [service["name"] for service in document["services"]]))
         return Deployment(generation=2, changed=(), removed=(), sequence=12)
 

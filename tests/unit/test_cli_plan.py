@@ -47,7 +47,7 @@ def test_where_nothing_runs_all_is_new_and_the_proxy_starts_first() -> None:
     found = dry_run(load(BEFORE), None, {}, Observed(), 0.0)
     assert {change.change for change in found.changes} == {ChangeKind.NEW}
     assert [change.revision for change in found.changes] == [1, 1, 1]
-    assert "start users-r1 (revision 1): 1 of 1 replicas missing" in found.decisions
+    assert "make revision 1 of users ready: deploy 1" in found.decisions
     assert "start Envoy: the app needs its proxy" in found.decisions
 
 
@@ -80,7 +80,7 @@ def test_each_change_names_its_key_and_never_a_variables_value(old: str, new: st
 def test_only_what_makes_a_revision_replaces_replicas() -> None:
     by_name, found = changes(BEFORE.replace("A: '1'", "A: '2'"))
     assert by_name["users"].revision == 2
-    assert any(line.startswith("start users-r2 (revision 2): replaces") for line in found.decisions)
+    assert "make revision 2 of users ready: deploy 2" in found.decisions
     by_name, found = changes(BEFORE.replace("port: 3000,", "port: 3000, publish: false,"))
     assert by_name["users"].revision is None
     assert not any("users" in line for line in found.decisions)

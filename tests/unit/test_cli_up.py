@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from shoal.cli import down, stop, up
+from shoal.cli import down, stop, up, waiting
 from shoal.cli import main as entry
 from shoal.errors import ConflictError, NotRunningError
 from shoal.model.status import AppStatus, Health
@@ -65,7 +65,7 @@ class Plane:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    for module in (up, down, stop):
+    for module in (up, down, stop, waiting):
         monkeypatch.setattr(module, "time", made)
     return made
 
@@ -92,6 +92,7 @@ def world(monkeypatch: pytest.MonkeyPatch, plane: Path, clock: Clock) -> Plane: 
     for module in (up, down):
         monkeypatch.setattr(module, "ensure_plane", made.ensure)
         monkeypatch.setattr(module, "plane_runs", lambda state: made.runs)
+    monkeypatch.setattr(waiting, "plane_runs", lambda state: made.runs)
     monkeypatch.setattr(down, "has_leftovers", lambda state: made.leftovers)
     monkeypatch.setattr(up, "Departure", Departure)
     monkeypatch.setattr(stop, "Departure", Departure)
@@ -354,7 +355,8 @@ def test_the_table_on_a_terminal_is_drawn_until_all_is_ready(world: Plane, monke
 
         def __exit__(self, *_: object) -> None: ...
 
-    monkeypatch.setattr(up, "is_terminal", lambda: True)
+    for module in (up, waiting):
+        monkeypatch.setattr(module, "is_terminal", lambda: True)
     monkeypatch.setattr(shoal.cli.live, "Display", Display)
     FakeClient.statuses[:] = [EMPTY, STARTING, READY]
     assert entry.run(["up", "-d"]) == 0

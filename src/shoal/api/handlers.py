@@ -33,9 +33,13 @@ async def _deploy(plane: Plane, call: Call) -> Response:
     # Not at the top: the app file's models take a tenth of a second, which a restarted daemon should not spend.
     from shoal.api.admission import admit
 
-    app = (await call.body(DeployRequest)).app
+    request = await call.body(DeployRequest)
+    admit(request.app)
+    if not request.only:
+        return _answer(call, await plane.commands.deploy(request.app))
+    app = plane.commands.partly(request.app, request.only)
     admit(app)
-    return _answer(call, await plane.commands.deploy(app))
+    return _answer(call, await plane.commands.deploy(app, only=frozenset(request.only)))
 
 
 async def _plan(plane: Plane, call: Call) -> Response:

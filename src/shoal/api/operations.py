@@ -33,6 +33,8 @@ class DeployRequest:
     """The whole app, valid and with all references filled in, as `shoal up` sends it."""
 
     app: App
+    only: tuple[str, ...] = ()
+    """The changes of these services alone; all others, and the gateway, stay as they run. Empty: everything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,9 @@ class CommandsLike(Protocol):
 
     async def dry_run(self, app: App) -> DryRun: ...
 
-    async def deploy(self, app: App) -> Deployment: ...
+    def partly(self, app: App, only: Collection[str]) -> App: ...
+
+    async def deploy(self, app: App, *, only: Collection[str] = ()) -> Deployment: ...
 
     async def scale(self, service: str, replicas: int) -> ServiceStatus: ...
 

@@ -28,6 +28,7 @@ from shoal.errors import ShoalError, UsageError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("shoal.cli.up", "Start the app, or bring a running one to what its file says."),
+    "deploy": ("shoal.cli.deploy", "Roll out what has changed, and wait for it."),
     "down": ("shoal.cli.down", "Stop the app and its control plane."),
     "ps": ("shoal.cli.ps", "List the replicas."),
     "status": ("shoal.cli.status", "Show how each service is."),

@@ -2,23 +2,49 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import click
 
-from shoal.cli.options import connect, file_option, shoal_command
+from shoal.cli.deploy import done
+from shoal.cli.options import connect, file_option, shoal_command, state_folder
 from shoal.cli.output import emit, say
+from shoal.cli.waiting import READY_S_MAX, Waiting
 
 
-@shoal_command("restart", ("shoal restart web", "a new process for each replica, one after the other"))
+@shoal_command(
+    "restart",
+    ("shoal restart web", "a new process for each replica, one after the other"),
+    ("shoal restart web --detach", "returns at once; shoal status shows how far it is"),
+)
 @click.argument("service")
+@click.option("-d", "--detach", is_flag=True, help="Do not wait for its end.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10 * READY_S_MAX,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait; it goes on afterwards.",
+)
 @file_option()
-def command(service: str, file: Path | None, as_json: bool) -> None:
-    """Replace SERVICE's replicas, one by one: each new one is ready before an old one leaves.
+def command(service: str, detach: bool, timeout: float, file: Path | None, as_json: bool) -> None:
+    """Replace SERVICE's replicas by new ones of the same revision: each is ready before an old one leaves.
 
-    Returns at once; `shoal status` shows how far it is.
+    It is a rollout like any other: new replicas that crash, or do not get ready, are taken back; the exit status is 5
+    then.
     """
-    status = connect(file).restart(service)
+    started_at = time.monotonic()
+    client = connect(file)
+    status = client.restart(service)
+    if not detach and status.rollout is not None and status.rollout.under_way:
+        waiting = Waiting(client, state_folder(file), timeout, started_at, quiet=as_json)
+        whole = waiting.until_rolled((service,))
+        status = next(s for s in whole.services if s.name == service)
+        if not as_json:
+            say(done(whole, (service,), time.monotonic() - started_at))
+            return
     if as_json:
         emit(status)
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +18,10 @@ import click
 from shoal import __version__
 from shoal.cli.options import file_option, shoal_command
 from shoal.cli.output import emit, emit_line, is_terminal, note, problem_details, say, show_error
-from shoal.cli.progress import Progress, failing, is_up, why_not_ready
 from shoal.cli.stop import take_down
 from shoal.cli.target import app_of, folder_of
-from shoal.cli.views import addresses, entry_line, reasons, services_table, summary
+from shoal.cli.views import addresses, entry_line, services_table, summary
+from shoal.cli.waiting import READY_S_MAX, Waiting
 from shoal.client.headstart import head_start
 from shoal.client.plane import Departure, ensure_plane, plane_runs
 from shoal.errors import ConflictError, NotReadyError, NotRunningError
@@ -32,10 +32,7 @@ from shoal.paths import StateFolder
 if TYPE_CHECKING:
     from shoal.client.http import Client
 
-READY_S_MAX = 120.0
-_POLL_FAST_S, _POLL_S, _FAST_FOR_S = 0.05, 0.2, 5.0
-_RECONNECT_S_MAX = 10.0
-"""So long may the plane be away (its keeper restarts it) before the app counts as taken down by somebody else."""
+_POLL_S = 0.2
 _GOING_DOWN_S_MAX = 60.0
 
 
@@ -139,37 +136,8 @@ class Up:
 
     def _wait(self, deployment: Deployment) -> AppStatus:
         """Shows what happens until all is ready. Raises NotReadyError."""
-        progress = Progress()
-        with ExitStack() as stack:
-            display = None
-            if is_terminal() and not self.as_json:
-                from shoal.cli.live import Display
-
-                display = stack.enter_context(Display())
-            while True:
-                status = self._status()
-                elapsed = time.monotonic() - self.started_at
-                lines = progress.changes(status, elapsed)
-                if display is not None:
-                    display.show([*services_table(status), "", *reasons(status)])
-                elif not self.as_json:
-                    say(*lines)
-                if is_up(status, deployment.generation):
-                    return status
-                if failing(status) or elapsed > self.timeout_s:
-                    raise why_not_ready(status, elapsed)
-                time.sleep(_POLL_FAST_S if elapsed < _FAST_FOR_S else _POLL_S)
-
-    def _status(self) -> AppStatus:
-        """Of a plane that may just be restarted by its keeper. Raises NotRunningError when it stays away."""
-        deadline = time.monotonic() + _RECONNECT_S_MAX
-        while True:
-            try:
-                return self.client.status()
-            except NotRunningError:
-                if time.monotonic() > deadline or not plane_runs(self.state):
-                    raise
-                time.sleep(_POLL_S)
+        waiting = Waiting(self.client, self.state, self.timeout_s, self.started_at, quiet=self.as_json)
+        return waiting.until_up(deployment.generation, deployment.rolling)
 
     def _announce(self, status: AppStatus) -> None:
         if self.as_json:

@@ -63,6 +63,24 @@ def services_table(status: AppStatus) -> list[str]:
     return table(SERVICES, [service_row(service) for service in status.services], colours=_COLOURS)
 
 
+ROLLOUTS = ("ROLLOUT", "REVISION", "NEW", "OLD", "STATE", "STEP")
+_ROLLOUT_COLOURS = {"preparing": "yellow", "canary": "yellow", "rolling": "yellow", "rolling-back": "red",
+                    "completed": "green", "rolled-back": "red", "failed": "red"}  # fmt: skip
+
+
+def rollouts_table(status: AppStatus) -> list[str]:
+    """Those under way; empty when there is none."""
+    rows = []
+    for service in status.services:
+        rollout = service.rollout
+        if rollout is None or not rollout.under_way:
+            continue
+        leads = f"{rollout.previous} -> {rollout.revision}" if rollout.previous else str(rollout.revision)
+        step = clean(rollout.reason or rollout.step)
+        rows.append((service.name, leads, str(rollout.new), str(rollout.old), rollout.state, step))
+    return table(ROLLOUTS, rows, colours=_ROLLOUT_COLOURS) if rows else []
+
+
 def reasons(status: AppStatus) -> list[str]:
     """A line for each service that is not simply ready."""
     plain = (Health.READY, Health.STOPPED, Health.COMPLETED)
@@ -78,6 +96,8 @@ def app_view(status: AppStatus) -> list[str]:
         "",
         *services_table(status),
     ]
+    if rolling := rollouts_table(status):
+        lines += ["", *rolling]
     if status.gateway is not None:
         lines += ["", f"gateway  {status.gateway.address}", *(f"  {line}" for line in routes(status))]
     notes = reasons(status)
@@ -148,6 +168,12 @@ def explanation_view(explanation: Explanation, now: float) -> list[str]:
             ended = replica.last_exit
             lines += ["", f"{replica.id} last ended {age(now - ended.at)} ago: {clean(ended.reason)}"]
             lines += [f"    {clean(line)}" for line in ended.tail]
+    if service.rollout is not None:
+        rollout = service.rollout
+        words = f"{rollout.cause}, revision {rollout.revision}, {age(now - rollout.started_at)} ago: {rollout.step}"
+        lines += ["", f"Last rollout: {clean(words)}"]
+        if rollout.reason:
+            lines += [f"  it failed: {clean(rollout.reason)}", *(f"    {clean(line)}" for line in rollout.tail)]
     lines += ["", "Now:" if explanation.decisions or explanation.waits else "Now: nothing to do"]
     lines += [f"  {clean(decision)}" for decision in explanation.decisions]
     lines += [f"  waits: {clean(wait)}" for wait in explanation.waits]

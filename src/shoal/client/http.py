@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,9 +60,11 @@ class Client:
     def status(self) -> AppStatus:
         return decode(AppStatus, self._ask("GET", "/v1/app"))
 
-    def deploy(self, app_document: Mapping[str, Any]) -> Deployment:
-        """`app_document`: a valid `model.app.App` as plain JSON (`spec.wire.to_plain`)."""
-        return decode(Deployment, self._ask("POST", "/v1/deploy", {"app": app_document}))
+    def deploy(self, app_document: Mapping[str, Any], *, only: Sequence[str] = ()) -> Deployment:
+        """`app_document`: a valid `model.app.App` as plain JSON (`spec.wire.to_plain`). `only`: the changes of these
+        services alone; none named: all."""
+        body = {"app": app_document} | ({"only": list(only)} if only else {})
+        return decode(Deployment, self._ask("POST", "/v1/deploy", body))
 
     def plan(self, app_document: Mapping[str, Any]) -> DryRun:
         """What `deploy` of this would change; nothing is."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
+from shoal.control import rollouts
 from shoal.control.controller import Controller
 from shoal.control.dryrun import dry_run
 from shoal.control.jobs import job_status
@@ -74,7 +75,21 @@ class Commands:
         desired, _ = self._target(service)
         return self._context(desired, service)
 
-    async def deploy(self, app: App) -> Deployment:
+    def partly(self, app: App, only: Collection[str]) -> App:
+        """What runs, with these services as `app` has them. Raises NotFoundError."""
+        current = self._controller.desired
+        if current is None:
+            raise NotFoundError("nothing runs yet", way_out="bring all of it up first: shoal up")
+        newer = {service.name: service for service in app.services}
+        for name in only:
+            if name not in newer:
+                raise not_found(name, newer, app.name)
+        before = {service.name: service for service in current.app.services}
+        names = [*(n for n in newer if n in before or n in only), *(n for n in before if n not in newer)]
+        services = tuple(newer[n] if n in only else before[n] for n in names)
+        return replace(current.app, services=services)
+
+    async def deploy(self, app: App, *, only: Collection[str] = ()) -> Deployment:
         """Raises ConflictError when others hold its ports, or replicas would have to move to another network;
         EngineError when its source cannot be kept; StoreError. Then nothing has changed."""
         self._refuse_to_move(app)
@@ -94,6 +109,7 @@ class Commands:
             changed=changed,
             removed=removed,
             sequence=newest[-1].sequence if newest else 0,
+            rolling=tuple(n for n, t in desired.targets.items() if t.rollout is not None and t.rollout.under_way),
         )
 
     def _refuse_to_move(self, app: App) -> None:
@@ -125,13 +141,18 @@ class Commands:
             raise ConflictError(f"{service} is outside: Shoal does not run it", way_out="scale it where it runs")
         _no_job(target)
         scaled = ev.Scaled(at=self._clock.now(), service=service, replicas=replicas)
-        return self._set(desired, replace(target, replicas=replicas), scaled)
+        return self._set(desired, rollouts.scaled(target, replicas), scaled)
 
     async def restart(self, service: str) -> ServiceStatus:
         desired, target = self._target(service)
         _no_job(target)
-        asked = ev.RestartRequested(at=self._clock.now(), service=service)
-        return self._set(desired, replace(target, generation=target.generation + 1), asked)
+        now = self._clock.now()
+        asked = ev.RestartRequested(at=now, service=service)
+        again = replace(target, generation=rollouts.next_generation(target))
+        if not rollouts.rolls(target.service, desired.app):
+            return self._set(desired, again, asked)
+        again, happened = rollouts.started(again, target, "restart", now)
+        return self._set(desired, again, asked, *happened)
 
     async def run_job(self, job: str) -> JobStatus:
         """Starts a run now. Raises ConflictError while one is under way, or the app goes down."""
@@ -164,9 +185,9 @@ class Commands:
     async def down(self) -> None:
         self._controller.go_down()
 
-    def _set(self, desired: Desired, target: Target, happened: ev.RequestEvent) -> ServiceStatus:
+    def _set(self, desired: Desired, target: Target, *happened: ev.RequestEvent | ev.RolloutEvent) -> ServiceStatus:
         name = target.service.name
-        self._controller.change(replace(desired, targets={**desired.targets, name: target}), happened)
+        self._controller.change(replace(desired, targets={**desired.targets, name: target}), *happened)
         now = self._controller.desired
         assert now is not None
         return service_status(target, now, self._controller.observed, self._plan())
@@ -180,7 +201,11 @@ class Commands:
             raise NotFoundError("nothing is deployed", way_out="deploy it: shoal up")
         target = desired.targets.get(service)
         if target is None:
-            close = difflib.get_close_matches(service, desired.targets, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else "there are: " + ", ".join(desired.targets)
-            raise NotFoundError(f"{desired.app.name} has no service '{service}'", way_out=hint)
+            raise not_found(service, desired.targets, desired.app.name)
         return desired, target
+
+
+def not_found(service: str, known: Collection[str], app: str) -> NotFoundError:
+    close = difflib.get_close_matches(service, known, n=1)
+    hint = f"did you mean '{close[0]}'?" if close else "there are: " + ", ".join(known)
+    return NotFoundError(f"{app} has no service '{service}'", way_out=hint)

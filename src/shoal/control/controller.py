@@ -17,6 +17,7 @@ from typing import assert_never
 from shoal.control.inbox import Inbox
 from shoal.control.journal import Feed, describe
 from shoal.control.revisions import edge_pairs, next_desired
+from shoal.control.rollouts import deployed, moved
 from shoal.control.routing import Routing
 from shoal.errors import EngineError, ShoalError, StoreError
 from shoal.model import action as act
@@ -217,6 +218,8 @@ class Controller:
                 )
                 self._take(scheduled)
                 self._spawn(lambda: self._prepare(action), f"prepare {action.service}")
+            case act.MoveRollout():
+                return self._move(action, now)
             case act.DrainReplica():
                 self._take(ev.DrainStarted(at=now, replica=action.replica, reason=action.reason))
             case act.StopReplica():
@@ -240,6 +243,23 @@ class Controller:
                 self._spawn(self._engine.stop_proxy, "stop proxy")
             case _:
                 assert_never(action)
+        return True
+
+    def _move(self, action: act.MoveRollout, now: float) -> bool:
+        if self._store_retry_at is not None or self.desired is None:
+            return False
+        step = moved(self.desired, action, now)
+        if step is None:
+            return False
+        desired, happened = step
+        try:
+            # What a service called before may not have been called since.
+            edges = self.edges if desired.app is self.desired.app else self._leased(desired.app)
+            self.change(desired, *happened)
+        except StoreError:
+            self._retry_store()
+            return False
+        self.edges = edges
         return True
 
     def _start(self, action: act.StartReplica, now: float) -> bool:
@@ -393,13 +413,15 @@ class Controller:
         """`sources`: as `sources` gave them. Raises StoreError, and then nothing has changed."""
         now = self._clock.now()
         newest = {s.name: known[-1] for s in app.services if (known := self._store.revisions(s.name))}
-        desired, fresh, removed = next_desired(app, self.desired or self._past, newest, now, sources)
+        before = self.desired or self._past
+        desired, fresh, removed = next_desired(app, before, newest, now, sources)
+        desired, rollouts = deployed(desired, before, now)
         edges = self._leased(app)
         for revision in fresh:
             self._store.add_revision(revision)
         changed = tuple(revision.service.name for revision in fresh)
         happened = ev.Deployed(at=now, generation=desired.generation, changed=changed, removed=removed)
-        self.change(desired, happened)
+        self.change(desired, happened, *rollouts)
         self.edges = edges
         return desired, changed, removed
 
@@ -421,11 +443,12 @@ class Controller:
             self.change(replace(self.desired, down=True), ev.DownRequested(at=self._clock.now()))
         self.inbox.nudge()
 
-    def change(self, desired: Desired, happened: ev.RequestEvent) -> None:
+    def change(self, desired: Desired, *happened: ev.RequestEvent | ev.RolloutEvent) -> None:
         """Takes over what is desired, once the store has it. Raises StoreError, and then nothing has changed."""
         self._store.save_desired(desired)
         self.desired = desired
-        self._take(happened)
+        for event in happened:
+            self._take(event)
         self.inbox.nudge()
 
 

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from typing import assert_never
 
 from shoal.control.revisions import NO_SOURCES, next_desired
+from shoal.control.rollouts import deployed
 from shoal.model import action as act
 from shoal.model.app import App, Command, PythonApp, Service
 from shoal.model.status import Change, ChangeKind, DryRun
@@ -28,6 +29,7 @@ def dry_run(
 ) -> DryRun:
     """`newest`, `sources`: as `next_desired` has them. Changes nothing."""
     desired, fresh, removed = next_desired(app, current, dict(newest), now, sources)
+    desired, _ = deployed(desired, current, now)
     numbers = {revision.service.name: revision.number for revision in fresh}
     before = {} if current is None or current.down else current.targets
     # As it will be when Envoy has the deploy's listeners: else every start would only wait for them.
@@ -128,6 +130,8 @@ def _words(action: act.Action) -> str:
             return f"start {action.replica} (revision {action.revision})"
         case act.PrepareRevision():
             return f"make revision {action.revision} of {action.service} ready"
+        case act.MoveRollout():
+            return f"{action.service}: {action.trigger}"
         case act.DrainReplica():
             return f"drain {action.replica}"
         case act.StopReplica():

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import assert_never
 
+from shoal.control import rollouts
 from shoal.errors import EngineError
 from shoal.model import event as ev
 from shoal.model.replica import Replica, ReplicaState
@@ -71,6 +72,16 @@ def describe(event: ev.Event, before: Replica | None, after: Replica | None) -> 
         case ev.RevisionFailed():
             message = f"revision {event.revision} cannot be made: {event.error}"
             return [_note(event, event.service, message, revision=event.revision, tail=list(event.tail))]
+        case (
+            ev.RolloutStarted()
+            | ev.RolloutAdvanced()
+            | ev.RolloutCompleted()
+            | ev.RolloutFailed()
+            | ev.RolledBack()
+            | ev.RolloutSuperseded()
+        ):
+            message, more = rollouts.words(event)
+            return [_note(event, event.service, message, **more)]
         case ev.ProxyScheduled():
             return [_note(event, "proxy", f"Envoy starts: {event.reason}", attempt=event.attempt)]
         case ev.ProxyStarted():

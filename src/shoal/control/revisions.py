@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from shoal.model.app import App, Service
+from shoal.model.policy import DEFAULT_ROLLOUT
 from shoal.model.topology import DENIED, EGRESS
 from shoal.model.traffic import NOTHING
 from shoal.model.world import Desired, Revision, Target
@@ -33,6 +34,7 @@ def digest(app: App, service: Service, source: str = "") -> str:
         egress=egress,
         traffic=NOTHING,
         edges=(),
+        rollout=DEFAULT_ROLLOUT,
     )
     callees = [
         f"{callee}:{port.number}:{port.name}:{port.protocol}"
@@ -64,14 +66,16 @@ def next_desired(
         last = newest.get(service.name)
         source = sources.get(service.name, "")
         fingerprint = digest(app, service, source)
-        if last is not None and last.digest == fingerprint:
+        before = current.targets.get(service.name) if current else None
+        # After a rollback the newest is not the one that runs.
+        known = [r for r in (before.revision if before else None, last) if r is not None and r.digest == fingerprint]
+        if known:
             # The spec is taken over all the same: `replicas` and `publish` are not part of the digest.
-            revision = replace(last, service=service)
+            revision = replace(known[0], service=service)
         else:
             number = last.number + 1 if last else 1
             revision = Revision(service=service, number=number, digest=fingerprint, created_at=now, source=source)
             fresh.append(revision)
-        before = current.targets.get(service.name) if current else None
         targets[service.name] = Target(
             revision=revision, replicas=service.replicas, generation=before.generation if before else 0
         )

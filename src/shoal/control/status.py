@@ -9,6 +9,7 @@ from shoal.control.egress import egress_settings
 from shoal.control.jobs import health as job_health
 from shoal.control.jobs import job_status
 from shoal.control.jobs import settings as job_settings
+from shoal.control.rolling import rolling_health, rollout_status
 from shoal.model import action as act
 from shoal.model.app import App, Command, External, Port, Protocol, PythonApp, Service
 from shoal.model.replica import Replica, ReplicaState
@@ -133,6 +134,7 @@ def service_status(target: Target, desired: Desired, observed: Observed, plan: P
         calls=service.calls,
         replicas=tuple(replica_status(r, waits.get(r.id, "")) for r in replicas),
         faults=tuple(policies.faults(service)),
+        rollout=rollout_status(target, replicas, waits.get(service.name, "")),
     )
 
 
@@ -164,6 +166,9 @@ def _health(target: Target, desired: Desired, replicas: list[Replica], ready: in
         return Health.FAILING, f"crash loop: {why} ({worst.crashes} times in a row){serving}"
     if target.service.is_external:
         return Health.READY, "outside: Shoal does not run it"
+    rolling = rolling_health(target, replicas, ready, wait)
+    if rolling is not None:
+        return rolling
     outdated = [r for r in current if not target.is_current(r)]
     if wanted == 0 and not current:
         return Health.STOPPED, "scaled to 0"
@@ -257,7 +262,9 @@ def explain(
         f"{verb} {action.replica}: {action.reason}"
         for action in plan.actions
         if (verb := _verb(action)) is not None
-        and not isinstance(action, act.StartProxy | act.ReplaceProxy | act.StopProxy | act.PrepareRevision)
+        and not isinstance(
+            action, act.StartProxy | act.ReplaceProxy | act.StopProxy | act.PrepareRevision | act.MoveRollout
+        )
         and (action.replica in own or (isinstance(action, act.StartReplica) and action.service == name))
     )
     return Explanation(
@@ -287,7 +294,9 @@ def _verb(action: act.Action) -> str | None:
             return "stop"
         case act.KillReplica():
             return "kill"
-        case act.ForgetReplica() | act.StartProxy() | act.ReplaceProxy() | act.StopProxy() | act.PrepareRevision():
+        case act.ForgetReplica() | act.StartProxy() | act.ReplaceProxy() | act.StopProxy():
+            return None
+        case act.PrepareRevision() | act.MoveRollout():
             return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shoal.model.app import Restart
+from shoal.model.rollout import RolloutTrigger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,18 @@ class PrepareRevision(_Action):
 
     service: str
     revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveRollout(_Action):
+    """Takes a service's rollout on, or back: a change of what is desired, by the table in `model.rollout`."""
+
+    service: str
+    trigger: RolloutTrigger
+    settled: int = 0
+    """With PROGRESSED: how many replicas are settled now."""
+    tail: tuple[str, ...] = ()
+    """With FAILED: the last lines that say more, at most 20."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +95,7 @@ class StopProxy(_Action):
 Action = (
     StartReplica
     | PrepareRevision
+    | MoveRollout
     | DrainReplica
     | StopReplica
     | KillReplica

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from shoal.model.health import HealthCheck as HealthCheck
+from shoal.model.policy import DEFAULT_ROLLOUT, RolloutPolicy
 from shoal.model.traffic import NOTHING, Policy
 
 
@@ -187,6 +188,8 @@ class Service:
     egress: tuple[str, ...] | None = None
     """With a network of its own: where it may connect outside the app, `host:port` or `*.host:port`. None: not said,
     so that it may connect to everything where the machine has a way (pasta)."""
+    rollout: RolloutPolicy = DEFAULT_ROLLOUT
+    """How its replicas are replaced."""
 
     @property
     def every_port(self) -> tuple[Port, ...]:

@@ -153,6 +153,65 @@ class TrafficSampled(_Event):
     samples: tuple[Traffic, ...]
 
 
+# The change of a service from one revision to the next.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutStarted(_Event):
+    service: str
+    revision: int
+    cause: str
+    """`deploy 4`, `restart`, `rollback`."""
+    previous: int | None = None
+    """The revision to return to; None: nothing was completely rolled out before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutAdvanced(_Event):
+    """It entered the next of its states, or one more replica has taken over."""
+
+    service: str
+    revision: int
+    state: str
+    """A `RolloutState`."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutCompleted(_Event):
+    service: str
+    revision: int
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutFailed(_Event):
+    service: str
+    revision: int
+    reason: str
+    previous: int | None = None
+    """The revision that it returns to now; None: it goes on trying."""
+    tail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolledBack(_Event):
+    """All is as it was before the rollout that failed."""
+
+    service: str
+    revision: int
+    """The one that runs again."""
+    failed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutSuperseded(_Event):
+    service: str
+    revision: int
+    by: int
+    """The revision of the newer rollout."""
+
+
 # Envoy.
 
 
@@ -329,6 +388,7 @@ ProxyEvent = (
     | CallDenied
 )
 RevisionEvent = RevisionScheduled | RevisionProgressed | RevisionPrepared | RevisionFailed | TrafficSampled
+RolloutEvent = RolloutStarted | RolloutAdvanced | RolloutCompleted | RolloutFailed | RolledBack | RolloutSuperseded
 RequestEvent = Deployed | Scaled | RestartRequested | DownRequested
 OwnEvent = DaemonStarted | KeeperLost | KeeperAttached | Warned
-Event = ReplicaEvent | RevisionEvent | ProxyEvent | RequestEvent | OwnEvent
+Event = ReplicaEvent | RevisionEvent | RolloutEvent | ProxyEvent | RequestEvent | OwnEvent

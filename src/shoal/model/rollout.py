@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from shoal.model.revision import Revision
+
 
 class Strategy(StrEnum):
     ROLLING = "rolling"
@@ -40,6 +42,8 @@ class RolloutTrigger(StrEnum):
     PREPARED_CANARY = "prepared, canary first"
     PROMOTED = "promoted"
     """By its verdict, or by a person."""
+    PROGRESSED = "progressed"
+    """One more replica than ever before is ready and settled: its deadline begins anew."""
     REPLACED = "replaced"
     """As many new replicas as wanted are ready and settled, and none is old."""
     FAILED = "failed"
@@ -58,13 +62,22 @@ ROLLOUT_TRANSITIONS: dict[tuple[RolloutState, RolloutTrigger], RolloutState] = {
     (_S.CANARY, _T.PROMOTED): _S.ROLLING,
     (_S.ROLLING, _T.REPLACED): _S.COMPLETED,
     (_S.ROLLING_BACK, _T.RESTORED): _S.ROLLED_BACK,
+    (_S.ROLLING_BACK, _T.FAILED_ALONE): _S.FAILED,
+    # What is tried again and again may come up in the end: a database is there, a disk has room.
+    (_S.FAILED, _T.REPLACED): _S.COMPLETED,
+    (_S.FAILED, _T.RESTORED): _S.ROLLED_BACK,
 }
 for _state in (_S.PREPARING, _S.CANARY, _S.ROLLING):
     ROLLOUT_TRANSITIONS |= {(_state, _T.FAILED): _S.ROLLING_BACK, (_state, _T.FAILED_ALONE): _S.FAILED}
 for _state in (_S.PREPARING, _S.CANARY, _S.ROLLING, _S.ROLLING_BACK):
     ROLLOUT_TRANSITIONS[_state, _T.SUPERSEDED] = _S.SUPERSEDED
+for _state in (_S.CANARY, _S.ROLLING, _S.ROLLING_BACK):
+    ROLLOUT_TRANSITIONS[_state, _T.PROGRESSED] = _state
 
 ENDED_ROLLOUTS = frozenset({_S.COMPLETED, _S.ROLLED_BACK, _S.FAILED, _S.SUPERSEDED})
+
+
+UNDER_WAY = frozenset(set(_S) - ENDED_ROLLOUTS)
 
 
 def rollout_after(state: RolloutState, trigger: RolloutTrigger) -> RolloutState:
@@ -82,6 +95,61 @@ class CanaryStep:
     """How long the step lasts at least."""
     wait_s_max: float = 600.0
     """How long it waits for `samples_min`; then the rollout stands until a person promotes or aborts it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fallback:
+    """What a rollout returns to when it fails: the last revision of the service that was completely rolled out, with
+    all of its spec."""
+
+    revision: Revision
+    generation: int
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """The change of a service to a revision, or to new replicas of the same one. A part of what is desired: it is
+    stored with it, and whoever plans next goes on where it stands."""
+
+    cause: str
+    """`deploy 4`, `restart`, `rollback`."""
+    revision: int
+    generation: int
+    """It leads to replicas of these; while it rolls back, the target has those of `fallback` again."""
+    state: RolloutState
+    since: float
+    started_at: float
+    progressed_at: float
+    """When it entered its state, or one more replica than before had settled: the deadline counts from here."""
+    fallback: Fallback | None = None
+    """None: nothing of the service was ever rolled out completely."""
+    settled: int = 0
+    """Replicas of the wanted kind that were ready and settled at the same time, at most, in this state."""
+    reason: str = ""
+    """Why it failed, or is where it is; empty while all goes well."""
+    tail: tuple[str, ...] = ()
+    """With `reason`: the last lines that say more, at most 20."""
+    strategy: Strategy = Strategy.ROLLING
+    steps: tuple[CanaryStep, ...] = ()
+    """Of a canary."""
+    step: int = 0
+    """Which of `steps` it is in."""
+
+    @property
+    def under_way(self) -> bool:
+        return self.state not in ENDED_ROLLOUTS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a rollout to a revision ended: kept for `shoal revisions`."""
+
+    revision: int
+    state: RolloutState
+    at: float
+    reason: str = ""
+    tail: tuple[str, ...] = ()
 
 
 class ReleaseState(StrEnum):
@@ -107,3 +175,5 @@ class Release:
     """Why it failed, in one line with the way out."""
     tail: tuple[str, ...] = ()
     """The last lines of the failed step's log, at most 20."""
+    failures: int = 0
+    """In a row."""

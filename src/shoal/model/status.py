@@ -65,6 +65,41 @@ class PortStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutStatus:
+    """The last rollout of a service, under way or ended."""
+
+    state: str
+    """A `RolloutState`."""
+    cause: str
+    """`deploy 4`, `restart`, `rollback`."""
+    revision: int
+    """It leads to this one."""
+    previous: int | None
+    """And returns to this one, should it fail; None: nothing was completely rolled out before."""
+    started_at: float
+    since: float
+    """When it entered its state."""
+    new: int
+    """Replicas of the new kind that are ready."""
+    old: int
+    """Replicas of any other kind that are ready."""
+    step: str
+    """What it does or waits for: `installing 14 packages`, `2 of 3 replicas are of revision 4`."""
+    reason: str = ""
+    """Why it failed; empty while all goes well."""
+    tail: tuple[str, ...] = ()
+    """With `reason`: the last lines that say more, at most 20."""
+
+    @property
+    def under_way(self) -> bool:
+        return self.state in ("preparing", "canary", "rolling", "rolling-back")
+
+    @property
+    def went_wrong(self) -> bool:
+        return self.state in ("rolling-back", "rolled-back", "failed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceStatus:
     name: str
     health: Health
@@ -86,6 +121,8 @@ class ServiceStatus:
     """All of them, the main one first."""
     faults: tuple[str, ...] = ()
     """Failures on purpose, of its requests or its calls: `its requests: abort 503, 10% of requests`."""
+    rollout: RolloutStatus | None = None
+    """None: Shoal rolls no changes of it out (an outside service, `shoal dev`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +244,8 @@ class Deployment:
     removed: tuple[str, ...]
     sequence: int
     """Of the journal entry `Deployed`: follow the events from here."""
+    rolling: tuple[str, ...] = ()
+    """Services of which it began a rollout."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

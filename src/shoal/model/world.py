@@ -5,26 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from shoal.model.app import App, Service
+from shoal.model.app import App, Gateway, Service
 from shoal.model.replica import Replica
 from shoal.model.replicas import Replicas
-from shoal.model.rollout import Release
+from shoal.model.revision import Revision as Revision
+from shoal.model.rollout import Fallback, Outcome, Release, Rollout
 from shoal.model.signals import Traffic
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Revision:
-    """A service's spec, immutable, by number."""
-
-    service: Service
-    number: int
-    """Counted from 1, per service."""
-    digest: str
-    """Hash of all that makes a replica of it different from one of another revision (not the replica count)."""
-    created_at: float
-    source: str = ""
-    """Digest of the snapshot of its source tree, under which the engine keeps it. Empty: it runs from the working tree
-    (`shoal dev`, an outside service, a state that an older Shoal wrote)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +20,12 @@ class Target:
     revision: Revision
     replicas: int
     generation: int = 0
-    """Raised by `shoal restart`; replicas of an older one are replaced, one by one."""
+    """Raised by `shoal restart`, and by another try of a revision that failed; replicas of other ones are replaced."""
+    rollout: Rollout | None = None
+    """The last one, under way or ended. None: there is none for what Shoal does not roll (an outside service, a job,
+    `shoal dev`)."""
+    outcomes: tuple[Outcome, ...] = ()
+    """How the rollouts of its revisions ended, oldest first; of each revision the last."""
 
     @property
     def service(self) -> Service:
@@ -43,6 +34,15 @@ class Target:
     def is_current(self, replica: Replica) -> bool:
         """Whether it is of this revision, and was started since the last `shoal restart`."""
         return replica.revision == self.revision.number and replica.generation == self.generation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stable:
+    """An app whose rollouts all ended well: a deploy that cannot be taken back for one service alone returns to it."""
+
+    services: tuple[Fallback, ...]
+    """All of them, in the app file's order."""
+    gateway: Gateway | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +58,8 @@ class Desired:
     """When it was deployed."""
     down: bool = False
     """`shoal down`: nothing should run, the proxy last."""
+    stable: Stable | None = None
+    """Before this deploy. None: none was."""
 
 
 class ProxyState(StrEnum):

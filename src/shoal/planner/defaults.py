@@ -35,9 +35,11 @@ DETACH_S_MAX = 5.0
 STOP_S = 10.0
 """From SIGTERM to SIGKILL; Docker's."""
 
-SURGE = 1
-MIN_HEALTHY_S = 1.0
-"""Rolling update: one replica more than wanted, never one less; a new one counts once it was ready this long."""
+ROLLOUT_CRASHES = 3
+"""So many crashes in a row of one new replica end a rollout: before it is a crash loop, and before its deadline."""
+PREPARE_BACKOFF_S_FIRST = 2.0
+PREPARE_BACKOFF_S_MAX = 300.0
+"""Between two tries to make a revision ready, where there is nothing to return to: a build costs more than a start."""
 
 EDGES_S_MAX = 10.0
 """How long the first replicas of a deploy wait for Envoy to listen on the edges: programs that find a peer's port

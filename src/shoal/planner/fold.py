@@ -63,6 +63,12 @@ def fold(observed: Observed, event: ev.Event) -> None:
             observed.traffic.update({(one.service, one.revision): one for one in event.samples})
         case (
             ev.CallDenied()
+            | ev.RolloutStarted()
+            | ev.RolloutAdvanced()
+            | ev.RolloutCompleted()
+            | ev.RolloutFailed()
+            | ev.RolledBack()
+            | ev.RolloutSuperseded()
             | ev.Deployed()
             | ev.Scaled()
             | ev.RestartRequested()

@@ -21,10 +21,16 @@ def release_after(
         case ev.RevisionProgressed():
             return replace(release, progress=event.message)
         case ev.RevisionPrepared():
-            return replace(release, state=ReleaseState.PREPARED, since=event.at, progress="")
+            return replace(release, state=ReleaseState.PREPARED, since=event.at, progress="", failures=0)
         case ev.RevisionFailed():
             return replace(
-                release, state=ReleaseState.FAILED, since=event.at, progress="", error=event.error, tail=event.tail
+                release,
+                state=ReleaseState.FAILED,
+                since=event.at,
+                progress="",
+                error=event.error,
+                tail=event.tail,
+                failures=release.failures + 1,
             )
         case _:
             assert_never(event)

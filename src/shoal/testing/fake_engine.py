@@ -53,7 +53,8 @@ class _Process:
 
 
 class FakeEngine:
-    """Implements `ports.Engine`. `behave(launch)` is asked at each start; `seen` hears each request first."""
+    """Implements `ports.Engine`. `behave(launch)` is asked at each start; `seen` hears each request first.
+    `prepares` gives the words with which a revision cannot be made ready."""
 
     def __init__(
         self,
@@ -62,6 +63,7 @@ class FakeEngine:
         *,
         behave: Callable[[Launch], Behaviour] = lambda launch: Behaviour(),
         seen: Callable[[str, str], None] = lambda verb, subject: None,
+        prepares: Callable[[Preparation], str] = lambda preparation: "",
     ) -> None:
         self.inbox = inbox
         self.processes: dict[str, _Process] = {}
@@ -70,6 +72,8 @@ class FakeEngine:
         self._clock = clock
         self._behave = behave
         self._seen = seen
+        self._prepares = prepares
+        self.prepare_s = 0.05
         self._next_pid = 1000
         self._keeper_gone = False
         self._untold: list[tuple[_Process, float]] = []
@@ -132,6 +136,9 @@ class FakeEngine:
         revision = preparation.revision
         self._seen("prepare", f"{revision.service.name}@{revision.number}")
         self._ask_keeper()
+        await asyncio.sleep(self.prepare_s)
+        if error := self._prepares(preparation):
+            raise EngineError(error, detail="the log's last line")
 
     async def collect(self, revisions: Collection[Revision]) -> None:
         pass

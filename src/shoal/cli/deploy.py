@@ -1,0 +1,70 @@
+"""`shoal deploy`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from shoal.cli.names import ServiceName
+from shoal.cli.options import connect, file_option, shoal_command
+from shoal.cli.output import count, emit, say
+from shoal.cli.target import app_of
+from shoal.cli.waiting import READY_S_MAX, Waiting
+from shoal.model.status import AppStatus
+from shoal.paths import StateFolder
+
+
+@shoal_command(
+    "deploy",
+    ("shoal deploy", "rolls out what differs from what runs, and waits for it"),
+    ("shoal deploy cart-service", "this service alone; all others stay as they run"),
+    ("shoal deploy --detach", "returns at once; shoal status shows how far it is"),
+)
+@click.argument("services", nargs=-1, metavar="[SERVICE]...", type=ServiceName())
+@click.option("-d", "--detach", is_flag=True, help="Do not wait for its end.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10 * READY_S_MAX,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait; it goes on afterwards.",
+)
+@file_option()
+def command(services: tuple[str, ...], detach: bool, timeout: float, file: Path | None, as_json: bool) -> None:
+    """Roll out the app file and the code as they are now: new replicas first, old ones leave when those serve.
+
+    A revision that crashes, or does not get ready, is taken back by itself; the exit status is 5 then, and the reason
+    and the last lines are shown. What has not changed is not touched. With SERVICE, only the changes of these services
+    are made. Needs a running app: `shoal up` starts one.
+    """
+    from shoal.spec.wire import to_plain
+
+    started_at = time.monotonic()
+    app = app_of(None, None, file, verb="deploy")
+    folder = Path(app.folder)
+    client = connect(folder)
+    deployment = client.deploy(to_plain(app), only=services)
+    if detach:
+        if as_json:
+            emit(deployment)
+        else:
+            rolls = ", ".join(deployment.rolling)
+            say(f"deploy {deployment.generation} rolls out {rolls}: shoal status" if rolls else "nothing to roll out")
+        return
+    waiting = Waiting(client, StateFolder.beside(folder), timeout, started_at, quiet=as_json)
+    status = waiting.until_rolled(deployment.rolling)
+    if as_json:
+        emit(status)
+        return
+    say(done(status, deployment.rolling, time.monotonic() - started_at))
+
+
+def done(status: AppStatus, rolled: tuple[str, ...], took_s: float) -> str:
+    """`web is at revision 4 (3.2 s)`"""
+    revisions = [f"{s.name} is at revision {s.revision}" for s in status.services if s.name in rolled]
+    if not revisions:
+        return f"{count(len(status.services), 'service')}: nothing to roll out"
+    return f"{', '.join(revisions)} ({took_s:.1f} s)"

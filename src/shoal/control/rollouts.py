@@ -1,0 +1,227 @@
+"""What is desired, while services change: how rollouts begin, move and end. Pure.
+
+A deploy, a restart and a rollback by hand all begin one (`started`); the planner says when it moves (`moved`). At most
+one rollout of a service is under way: a newer one supersedes it, and returns, should it fail, to where that one would
+have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from shoal.control.returning import failed, returned, with_outcome
+from shoal.model import action as act
+from shoal.model import event as ev
+from shoal.model.app import App, Service
+from shoal.model.rollout import (
+    UNDER_WAY,
+    Fallback,
+    Rollout,
+    RolloutState,
+    RolloutTrigger,
+    rollout_after,
+)
+from shoal.model.world import Desired, Stable, Target
+
+
+def rolls(service: Service, app: App) -> bool:
+    """Whether its changes are rollouts. In `shoal dev` a person watches, and takes no revision back."""
+    return not service.is_external and service.job is None and not app.dev
+
+
+def deployed(desired: Desired, current: Desired | None, now: float) -> tuple[Desired, tuple[ev.RolloutEvent, ...]]:
+    """`desired`, as a deploy wants it, with a rollout for each service that changes by it; and what that means."""
+    targets: dict[str, Target] = {}
+    events: list[ev.RolloutEvent] = []
+    for name, target in desired.targets.items():
+        before = current.targets.get(name) if current is not None else None
+        if not rolls(target.service, desired.app):
+            targets[name] = target
+            continue
+        afresh = current is None or current.down or before is None
+        if before is not None and not afresh and _unchanged(before, target):
+            targets[name] = replace(target, rollout=before.rollout, outcomes=before.outcomes)
+            continue
+        targets[name], happened = started(target, before, f"deploy {desired.generation}", now)
+        events += happened
+    return replace(desired, targets=targets, stable=_stable(current)), tuple(events)
+
+
+def _stable(current: Desired | None) -> Stable | None:
+    """The app as the newest deploy left it whose rollouts all ended well; None: there was none."""
+    if current is None:
+        return None
+    bad = (RolloutState.FAILED, *UNDER_WAY)
+    if any(target.rollout is not None and target.rollout.state in bad for target in current.targets.values()):
+        return current.stable
+    services = tuple(
+        Fallback(revision=t.revision, generation=t.generation, replicas=t.replicas) for t in current.targets.values()
+    )
+    return Stable(services=services, gateway=current.app.gateway)
+
+
+def _unchanged(before: Target, after: Target) -> bool:
+    if before.revision.number != after.revision.number or before.revision.digest != after.revision.digest:
+        return False
+    # Who deploys the same again wants it to be tried again.
+    return before.rollout is None or before.rollout.state is not RolloutState.FAILED
+
+
+def started(
+    target: Target, before: Target | None, cause: str, now: float
+) -> tuple[Target, tuple[ev.RolloutEvent, ...]]:
+    """`target` with a new rollout to it. `before`: what was wanted until now."""
+    events: list[ev.RolloutEvent] = []
+    outcomes = before.outcomes if before is not None else ()
+    generation = target.generation
+    if before is not None and before.rollout is not None:
+        old = before.rollout
+        if old.under_way:
+            superseded = ev.RolloutSuperseded(
+                at=now, service=target.service.name, revision=old.revision, by=target.revision.number
+            )
+            events.append(superseded)
+            if old.state is not RolloutState.ROLLING_BACK:
+                outcomes = with_outcome(before, replace(old, since=now), RolloutState.SUPERSEDED)
+        if old.revision == target.revision.number and old.state is not RolloutState.COMPLETED:
+            # Another try: what is left of the first one is replaced as well.
+            generation = next_generation(before)
+    fallback = settled_before(before)
+    if fallback is not None and (fallback.revision.number, fallback.generation) == (target.revision.number, generation):
+        fallback = None
+    rollout = Rollout(
+        cause=cause,
+        revision=target.revision.number,
+        generation=generation,
+        state=RolloutState.PREPARING,
+        since=now,
+        started_at=now,
+        progressed_at=now,
+        fallback=fallback,
+    )
+    events.append(
+        ev.RolloutStarted(
+            at=now,
+            service=target.service.name,
+            revision=rollout.revision,
+            cause=cause,
+            previous=fallback.revision.number if fallback is not None else None,
+        )
+    )
+    return replace(target, generation=generation, rollout=rollout, outcomes=outcomes), tuple(events)
+
+
+def next_generation(before: Target) -> int:
+    """One that no replica of the service has, also where the last restart was taken back."""
+    return max(before.generation, before.rollout.generation if before.rollout is not None else 0) + 1
+
+
+def settled_before(before: Target | None) -> Fallback | None:
+    """The last that was completely rolled out, as it was wanted."""
+    if before is None:
+        return None
+    if before.rollout is not None and before.rollout.state not in (
+        RolloutState.COMPLETED,
+        RolloutState.ROLLED_BACK,
+        RolloutState.ROLLING_BACK,
+    ):
+        return before.rollout.fallback
+    return Fallback(revision=before.revision, generation=before.generation, replicas=before.replicas)
+
+
+def scaled(target: Target, replicas: int) -> Target:
+    """Also of the revision that it may return to: who scales means the service."""
+    rollout = target.rollout
+    if rollout is not None and rollout.fallback is not None and rollout.under_way:
+        rollout = replace(rollout, fallback=replace(rollout.fallback, replicas=replicas))
+    return replace(target, replicas=replicas, rollout=rollout)
+
+
+def moved(desired: Desired, action: act.MoveRollout, now: float) -> tuple[Desired, tuple[ev.RolloutEvent, ...]] | None:
+    """What is desired then, and what has happened by it. None: the rollout does not move that way (any more)."""
+    target = desired.targets.get(action.service)
+    if target is None or target.rollout is None:
+        return None
+    rollout, trigger = target.rollout, action.trigger
+    state = rollout_after(rollout.state, trigger)
+    if state is rollout.state and trigger is not RolloutTrigger.PROGRESSED:
+        return None
+    number, name = rollout.revision, action.service
+    on = replace(rollout, state=state, since=now, progressed_at=now, settled=0)
+    match trigger:
+        case RolloutTrigger.PROGRESSED:
+            step = replace(rollout, progressed_at=now, settled=action.settled)
+            told: ev.RolloutEvent = ev.RolloutAdvanced(
+                at=now, service=name, revision=target.revision.number, state=state.value, reason=action.reason
+            )
+            return _set(desired, replace(target, rollout=step)), (told,)
+        case RolloutTrigger.PREPARED | RolloutTrigger.PREPARED_CANARY | RolloutTrigger.PROMOTED:
+            told = ev.RolloutAdvanced(at=now, service=name, revision=number, state=state.value, reason=action.reason)
+            return _set(desired, replace(target, rollout=on)), (told,)
+        case RolloutTrigger.REPLACED:
+            on = replace(on, reason="", tail=())
+            done = replace(target, rollout=on, outcomes=with_outcome(target, on, state))
+            told = ev.RolloutCompleted(at=now, service=name, revision=number, took_s=now - rollout.started_at)
+            return _set(desired, done), (told,)
+        case RolloutTrigger.RESTORED:
+            told = ev.RolledBack(at=now, service=name, revision=target.revision.number, failed=number)
+            return _set(desired, replace(target, rollout=on)), (told,)
+        case RolloutTrigger.FAILED | RolloutTrigger.FAILED_ALONE:
+            on = replace(on, reason=action.reason, tail=action.tail)
+            if trigger is RolloutTrigger.FAILED and rollout.fallback is not None:
+                back = returned(desired, target, on, rollout.fallback)
+                if back is not None:
+                    return back
+                on = replace(on, state=rollout_after(rollout.state, RolloutTrigger.FAILED_ALONE))
+            outcomes = with_outcome(target, on, RolloutState.FAILED)
+            stays = replace(target, rollout=on, outcomes=outcomes)
+            return _set(desired, stays), (failed(on, name, None),)
+        case RolloutTrigger.SUPERSEDED:
+            return None  # by `started`, for that takes a newer one
+
+
+def _set(desired: Desired, target: Target) -> Desired:
+    return replace(desired, targets={**desired.targets, target.service.name: target})
+
+
+def words(event: ev.RolloutEvent) -> tuple[str, dict[str, object]]:
+    """How it reads in the journal, and what a machine wants of it."""
+    match event:
+        case ev.RolloutStarted():
+            instead = f" in the place of revision {event.previous}" if event.previous is not None else ""
+            return (
+                f"{event.cause}: revision {event.revision} is rolled out{instead}",
+                {"revision": event.revision, "previous": event.previous, "cause": event.cause},
+            )
+        case ev.RolloutAdvanced():
+            return event.reason, {"revision": event.revision, "state": event.state}
+        case ev.RolloutCompleted():
+            return (
+                f"revision {event.revision} is rolled out, after {event.took_s:.1f} s",
+                {"revision": event.revision, "took_s": event.took_s},
+            )
+        case ev.RolloutFailed():
+            then = (
+                f"; it goes back to revision {event.previous}"
+                if event.previous is not None
+                else "; there is nothing to go back to, so it is tried again"
+            )
+            return (
+                f"revision {event.revision} failed: {event.reason}{then}",
+                {
+                    "revision": event.revision,
+                    "previous": event.previous,
+                    "reason": event.reason,
+                    "tail": list(event.tail),
+                },
+            )
+        case ev.RolledBack():
+            return (
+                f"is back at revision {event.revision}, all as before revision {event.failed}",
+                {"revision": event.revision, "failed": event.failed},
+            )
+        case ev.RolloutSuperseded():
+            return (
+                f"revision {event.revision} is rolled out no further: revision {event.by} takes its place",
+                {"revision": event.revision, "by": event.by},
+            )
