@@ -21,11 +21,12 @@ from shoal.errors import ShoalError, StoreError
 from shoal.mesh.compile import MeshOptions
 from shoal.mesh.snapshot import Snapshot
 from shoal.model.app import App, Restart
+from shoal.model.policy import RolloutPolicy
 from shoal.model.replica import Replica, ReplicaState
 from shoal.model.status import ExecContext, Health
 from shoal.model.world import Desired, Revision
 from shoal.planner.defaults import DETACH_S_MAX
-from shoal.ports import Launch
+from shoal.ports import JournalEntry, Launch, Preparation
 from shoal.testing import apps
 from shoal.testing.fake_engine import Behaviour, FakeEngine
 from shoal.testing.fake_sink import FakeSink
@@ -49,9 +50,17 @@ class Killed(BaseException):
 class MortalStore(MemoryStore):
     """A store whose daemon may die right before and right after each write."""
 
-    def __init__(self, fault: Callable[[str], None], after: Callable[[str], None]) -> None:
+    def __init__(
+        self, fault: Callable[[str], None], after: Callable[[str], None], noted: Callable[[str, str, str], None]
+    ) -> None:
         super().__init__(fault=fault)
         self._after = after
+        self._noted = noted
+
+    def append(self, at: float, kind: str, subject: str, message: str, data: dict[str, object]) -> JournalEntry:
+        entry = super().append(at, kind, subject, message, data)
+        self._noted(kind, subject, message)
+        return entry
 
     def save_desired(self, desired: Desired) -> None:
         super().save_desired(desired)
@@ -86,6 +95,7 @@ class _Draw:
     deaths_by_step: float = field(init=False)
     keeper_crashes: float = field(init=False)
     refusals: float = field(init=False)
+    preparations: float = field(init=False)
 
     def __post_init__(self) -> None:
         def chance(top: float) -> float:
@@ -102,6 +112,7 @@ class _Draw:
         self.deaths_by_step = chance(0.02)
         self.keeper_crashes = chance(0.1)
         self.refusals = chance(0.1)
+        self.preparations = chance(0.3)
 
 
 class World:
@@ -111,8 +122,10 @@ class World:
         self.faults = True
         self.clock = VirtualClock()
         self.inbox = Inbox()
-        self.store = MortalStore(self._store_fault, self._step)
-        self.engine = FakeEngine(self.inbox, self.clock, behave=self._behave, seen=self._engine_seen)
+        self.store = MortalStore(self._store_fault, self._step, self._noted)
+        self.engine = FakeEngine(
+            self.inbox, self.clock, behave=self._behave, seen=self._engine_seen, prepares=self._prepares
+        )
         self.sink = self._sink()
         self.controller = self._controller()
         self.attached = asyncio.Event()
@@ -183,6 +196,9 @@ class World:
             ignores_term=self._hit(self.draw.hangs),
         )
 
+    def _prepares(self, preparation: Preparation) -> str:
+        return "npm ci failed" if self._hit(self.draw.preparations) else ""
+
     def _lag(self) -> float:
         return self.rng.uniform(0, self.draw.envoy_lag_s) if self.faults else 0.002
 
@@ -222,6 +238,22 @@ class World:
         strangers = [p for p, process in self.engine.processes.items() if process.running and p not in known]
         if strangers:
             raise InvariantError(f"run without a record: {strangers}")
+
+    def _noted(self, kind: str, subject: str, message: str) -> None:
+        """Rolling out: never more than the surge allows, and nobody who serves leaves while too few do."""
+        replica = self.controller.observed.replicas.get(subject)
+        desired = self.controller.desired
+        if replica is None or desired is None or desired.down or replica.service not in desired.targets:
+            return
+        target = desired.targets[replica.service]
+        policy = target.service.rollout
+        there = [r for r in self.controller.observed.of(replica.service) if not r.leaving]
+        if kind == "ReplicaScheduled" and replica.attempt == 1 and len(there) > target.replicas + policy.surge:
+            raise InvariantError(f"{subject} is one of {len(there)}, {target.replicas} + {policy.surge} may be")
+        if kind == "DrainStarted" and "is replaced" in message:
+            serving = sum(r.state in (ReplicaState.READY, ReplicaState.COMPLETED) for r in there)
+            if serving < target.replicas - policy.unavailable:
+                raise InvariantError(f"{subject} leaves, and {serving} of {target.replicas} serve")
 
     # --- one life
 
@@ -299,6 +331,9 @@ class World:
             await self._ask(lambda commands: commands.restart(service))
         elif dice < 0.3:
             await self._deploy(self._draw_app())
+        elif dice < 0.33 and self.wanted:
+            service = self.rng.choice(list(self.wanted))
+            await self._ask(lambda commands: commands.rollback(service, None))
 
     async def _ask(self, request: Callable[[Commands], Awaitable[object]]) -> bool:
         """Whether it was done. A daemon that dies over it may have done it or not: what it would do is in the store."""
@@ -331,11 +366,22 @@ class World:
                     calls=callees,
                     after=tuple(names[:index][-1:]) if self.rng.random() < 0.2 else (),
                     env=(("VERSION", str(self.rng.randint(1, 3))),),
+                    rollout=self._draw_policy(),
                     restart=Restart.ALWAYS if self.rng.random() < 0.7 else self.rng.choice(list(Restart)),
                     **health.draw(self.rng),
                 )
             )
         return apps.app(*services)
+
+    def _draw_policy(self) -> RolloutPolicy:
+        surge = self.rng.randint(0, 2)
+        unavailable = self.rng.randint(0 if surge else 1, 2) if self.rng.random() < 0.3 else 0
+        return RolloutPolicy(
+            surge=surge or (0 if unavailable else 1),
+            unavailable=unavailable,
+            deadline_s=self.rng.choice([20.0, 120.0]),
+            rollback=self.rng.random() < 0.8,
+        )
 
     async def _settle(self) -> None:
         """Faults are over: hung processes that nobody is to restart are put out of their misery, a service that waits
@@ -363,12 +409,19 @@ class World:
         failed = any(replica.state == "failed" for service in status.services for replica in service.replicas)
         if status.health not in (Health.FAILING,) if failed else status.health not in SETTLED:
             return f"app is {status.health}: {status.reason}"
+        desired = self.controller.desired
+        assert desired is not None
         for service in status.services:
+            if service.rollout is not None and service.rollout.under_way:
+                return f"{service.name}: its rollout is {service.rollout.state}: {service.rollout.step}"
             if any(replica.state == "failed" for replica in service.replicas):
                 continue  # whatever served before goes on
             settled = [r for r in service.replicas if r.state in ("ready", *self._ends(service.name))]
-            if len(settled) != self.wanted[service.name] or len(service.replicas) != len(settled):
-                return f"{service.name}: {len(settled)} settled, {self.wanted[service.name]} wanted"
+            wanted = desired.targets[
+                service.name
+            ].replicas  # a rollout that failed may have brought an older number back
+            if len(settled) != wanted or len(service.replicas) != len(settled):
+                return f"{service.name}: {len(settled)} settled, {wanted} wanted"
         observed = self.controller.observed.replicas.values()
         ready = {r.id for r in observed if r.service != "worker" and r.state is ReplicaState.READY}
         if self.sink.routes_to != ready:

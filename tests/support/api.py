@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +32,8 @@ from shoal.model.status import (
     JobStatus,
     ProxyStatus,
     ReplicaStatus,
+    RevisionList,
+    RevisionStatus,
     RouteStatus,
     ServiceStatus,
     Setting,
@@ -86,6 +88,21 @@ REPLICA = ReplicaStatus(
     pid=77,
     address="unix:/run/cart-r1.sock",
     last_exit=ExitStatus(at=1.0, code=None, reason="ended, exit code unknown", tail=("a", "b")),
+)
+REVISIONS = RevisionList(
+    service="cart",
+    revisions=(
+        RevisionStatus(
+            number=1,
+            created_at=1.0,
+            state="completed",
+            reason="",
+            changes=(),
+            source="",
+            wanted=True,
+            replicas=1,
+        ),
+    ),
 )
 SERVICE = ServiceStatus(
     name="cart",
@@ -163,7 +180,20 @@ class FakeCommands:
         self._do("plan", app)
         return DRY_RUN
 
-    async def deploy(self, app: App) -> Deployment:
+    def partly(self, app: App, only: Collection[str]) -> App:
+        self._do("partly", app, tuple(only))
+        return app
+
+    def revisions(self, service: str) -> RevisionList:
+        self._do("revisions", service)
+        self._known(service)
+        return REVISIONS
+
+    async def rollback(self, service: str, to: int | None) -> ServiceStatus:
+        self._do("rollback", service, to)
+        return self._known(service)
+
+    async def deploy(self, app: App, *, only: Collection[str] = ()) -> Deployment:
         self._do("deploy", app)
         return Deployment(generation=2, changed=("cart",), removed=(), sequence=5)
 
@@ -175,6 +205,9 @@ class FakeCommands:
         self._do("restart", service)
         return self._known(service)
 
+    async def replace_proxy(self) -> None:
+        self._do("replace_proxy")
+
     async def run_job(self, job: str) -> JobStatus:
         self._do("run_job", job)
         return JobStatus(
@@ -183,9 +216,6 @@ class FakeCommands:
 
     async def down(self) -> None:
         self._do("down")
-
-    async def replace_proxy(self) -> None:
-        self._do("replace_proxy")
 
 
 class Plane:

@@ -14,9 +14,21 @@ from hypothesis import strategies as st
 from shoal.api.problems import MethodError, TooLargeError
 from shoal.errors import ConflictError, NotFoundError, ShoalError, StoreError, UsageError
 from shoal.model.app import App
-from shoal.model.status import AppStatus, Deployment, DryRun, ExecContext, Explanation, ServiceStatus
+from shoal.model.status import AppStatus, Deployment, DryRun, ExecContext, Explanation, RevisionList, ServiceStatus
 from shoal.spec import wire
-from tests.support.api import APP, CONTEXT, DOCUMENT, DRY_RUN, EXPLANATION, SERVICE, STATUS, Plane, asked, problem_of
+from tests.support.api import (
+    APP,
+    CONTEXT,
+    DOCUMENT,
+    DRY_RUN,
+    EXPLANATION,
+    REVISIONS,
+    SERVICE,
+    STATUS,
+    Plane,
+    asked,
+    problem_of,
+)
 
 
 @pytest.fixture
@@ -40,6 +52,8 @@ def plane(tmp_path: Path) -> Plane:
         ("GET", "/v1/services/cart", b"", 200, Explanation, EXPLANATION),
         ("POST", "/v1/services/cart/scale", {"replicas": 1}, 200, ServiceStatus, SERVICE),
         ("POST", "/v1/services/cart/restart", b"", 200, ServiceStatus, SERVICE),
+        ("POST", "/v1/services/cart/rollback", b'{"to": 1}', 200, ServiceStatus, SERVICE),
+        ("GET", "/v1/services/cart/revisions", b"", 200, RevisionList, REVISIONS),
         ("GET", "/v1/services/cart/exec", b"", 200, ExecContext, CONTEXT),
     ],
 )

@@ -140,6 +140,8 @@ def check(schema: dict[str, Any], value: Any, where: str) -> None:
         ("explain", "GET", "/v1/services/cart", b""),
         ("scale", "POST", "/v1/services/cart/scale", {"replicas": 2}),
         ("restart", "POST", "/v1/services/cart/restart", b""),
+        ("rollback", "POST", "/v1/services/cart/rollback", {"to": 1}),
+        ("revisions", "GET", "/v1/services/cart/revisions", b""),
         ("execContext", "GET", "/v1/services/cart/exec", b""),
         ("events", "GET", "/v1/events", b""),
     ],

@@ -43,7 +43,7 @@ def test_the_script_for_bash_is_one_that_bash_takes(capsys: pytest.CaptureFixtur
 
 def test_commands_options_and_services_are_completed(tmp_path: Path) -> None:
     (tmp_path / "shoal.yaml").write_text(FILE)
-    assert set(completed(tmp_path, "shoal re", position=1)) == {"restart"}
+    assert set(completed(tmp_path, "shoal resta", position=1)) == {"restart"}
     assert set(completed(tmp_path, "shoal logs ")) == {"web", "carts"}
     assert completed(tmp_path, "shoal scale w", position=2) == ["web"]
     assert "--follow" in completed(tmp_path, "shoal logs --f", position=2)

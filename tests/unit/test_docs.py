@@ -11,6 +11,7 @@ import pytest
 from shoal.control import journal
 from shoal.model import event
 from shoal.model.replica import TRANSITIONS, ReplicaState
+from shoal.model.rollout import ROLLOUT_TRANSITIONS, RolloutState
 from shoal.model.status import Health
 from shoal.spec.load import load_text
 
@@ -85,7 +86,18 @@ def test_every_health_is_in_the_glossary() -> None:
 @pytest.mark.parametrize("state", list(ReplicaState))
 def test_the_table_of_states_is_that_of_the_code(state: ReplicaState) -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
+    page = page[: page.index("## States of a rollout")]
     row = re.search(rf"^\| `{state}` \|.*\|(.*)\|$", page, re.MULTILINE)
     assert row is not None
     leads_to = {after for (before, _), after in TRANSITIONS.items() if before is state and after is not state}
+    assert set(re.findall(r"`([\w-]+)`", row[1])) == leads_to
+
+
+@pytest.mark.parametrize("state", list(RolloutState))
+def test_the_table_of_a_rollout_is_that_of_the_code(state: RolloutState) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    [section] = re.findall(r"^## States of a rollout\n(.*)", page, re.MULTILINE | re.DOTALL)
+    row = re.search(rf"^\| `{state}` \|.*\|(.*)\|$", section, re.MULTILINE)
+    assert row is not None
+    leads_to = {after for (before, _), after in ROLLOUT_TRANSITIONS.items() if before is state and after is not state}
     assert set(re.findall(r"`([\w-]+)`", row[1])) == leads_to

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from shoal.errors import ConflictError, NotFoundError
 from shoal.model.app import App, Gateway, Route
 from shoal.model.policy import RolloutPolicy
 from shoal.model.rollout import ENDED_ROLLOUTS, ROLLOUT_TRANSITIONS, RolloutState
@@ -338,3 +339,58 @@ def test_one_service_alone_is_deployed_and_the_rest_stays() -> None:
         assert [(s.name, s.revision) for s in plane.commands.status().services] == [("web", 1), ("cart", 2)]
 
     scenario(story)
+
+
+def test_a_rollback_runs_the_older_revision_and_the_next_deploy_goes_forward_again() -> None:
+    async def story(plane: Plane) -> None:
+        await plane.up(web())
+        await plane.commands.deploy(web(V2, port=3009))
+        await ended(plane)
+        await plane.commands.scale("web", 2)
+        status = await plane.commands.rollback("web", None)
+        assert status.rollout is not None and (status.rollout.cause, status.rollout.previous) == ("rollback", 2)
+        assert (await ended(plane)).state == "completed"
+        service = plane.commands.status().services[0]
+        assert (service.revision, service.port, service.wanted) == (1, 3000, 2)
+        assert (await plane.commands.deploy(web(V2, port=3009))).rolling == ("web",)
+        assert (await ended(plane)).state == "completed"
+        assert plane.commands.status().services[0].revision == 2
+
+    scenario(story)
+
+
+def test_a_rollback_that_makes_no_sense_is_refused() -> None:
+    async def story(plane: Plane) -> None:
+        await plane.up(web())
+        with pytest.raises(NotFoundError, match="no older revision"):
+            await plane.commands.rollback("web", None)
+        with pytest.raises(NotFoundError, match="no revision 7"):
+            await plane.commands.rollback("web", 7)
+        with pytest.raises(ConflictError, match="at revision 1 already"):
+            await plane.commands.rollback("web", 1)
+
+        def shop(env: tuple[tuple[str, str], ...], port: int) -> App:
+            return apps.app(apps.service("web", env=env, calls=("cart",)), apps.service("cart", port=port, env=env))
+
+        await plane.commands.deploy(shop(V1, 3001))
+        await ended(plane)
+        await plane.commands.deploy(shop(V2, 3002))
+        await ended(plane)
+        await ended(plane, "cart")
+        with pytest.raises(ConflictError, match="does not fit"):
+            await plane.commands.rollback("cart", None)
+
+    scenario(story)
+
+
+def test_revisions_tell_what_changed_and_how_it_went() -> None:
+    async def story(plane: Plane) -> None:
+        await plane.up(web())
+        await plane.commands.deploy(web(V2))
+        await ended(plane)
+        one, two = plane.commands.revisions("web").revisions
+        assert (one.number, one.state, one.wanted, one.replicas) == (1, "completed", True, 3)
+        assert (two.number, two.state, two.wanted, two.changes) == (2, "failed", False, ("env.V",))
+        assert two.reason == "web-r4 crashed: exit code 7, 3 times in a row"
+
+    scenario(story, broken(CRASHES))

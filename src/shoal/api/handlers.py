@@ -15,7 +15,7 @@ from shoal.api.events import entries
 from shoal.api.log_files import OWN, sources
 from shoal.api.logs import log_lines
 from shoal.api.openapi import document
-from shoal.api.operations import JSON, LINES, STREAM, DeployRequest, EventList, Nothing, ScaleRequest
+from shoal.api.operations import JSON, LINES, STREAM, DeployRequest, EventList, Nothing, RollbackRequest, ScaleRequest
 from shoal.api.plane import Plane
 from shoal.api.problems import problem
 from shoal.api.requests import Call
@@ -74,6 +74,15 @@ async def _scale(plane: Plane, call: Call) -> Response:
 
 async def _restart(plane: Plane, call: Call) -> Response:
     return _answer(call, await plane.commands.restart(call.name))
+
+
+async def _revisions(plane: Plane, call: Call) -> Response:
+    return _answer(call, plane.commands.revisions(call.name))
+
+
+async def _rollback(plane: Plane, call: Call) -> Response:
+    wanted = await call.body(RollbackRequest)
+    return _answer(call, await plane.commands.rollback(call.name, wanted.to))
 
 
 async def _run_job(plane: Plane, call: Call) -> Response:
@@ -157,6 +166,8 @@ HANDLERS: Mapping[str, Handler] = {
     "explain": _explain,
     "scale": _scale,
     "restart": _restart,
+    "revisions": _revisions,
+    "rollback": _rollback,
     "runJob": _run_job,
     "logs": _logs,
     "execContext": _exec_context,

@@ -15,6 +15,7 @@ from shoal.model.status import (
     Explanation,
     JobStatus,
     LogLine,
+    RevisionList,
     ServiceStatus,
 )
 from shoal.ports import JournalEntry
@@ -42,6 +43,14 @@ class ScaleRequest:
     """How many replicas a service should have."""
 
     replicas: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackRequest:
+    """To which revision."""
+
+    to: int | None = None
+    """None: the last one that was completely rolled out before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +166,23 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="Replaces a service's replicas, one by one, without losing a request.",
         answers=ServiceStatus,
         problems=(NotFoundError, StoreError),
+    ),
+    Operation(
+        id="revisions",
+        method="GET",
+        path="/v1/services/{name}/revisions",
+        summary="A service's revisions, what each changed, and how its rollout ended.",
+        answers=RevisionList,
+        problems=(NotFoundError, StoreError),
+    ),
+    Operation(
+        id="rollback",
+        method="POST",
+        path="/v1/services/{name}/rollback",
+        summary="Rolls a service out to an older revision: its code and its spec.",
+        body=RollbackRequest,
+        answers=ServiceStatus,
+        problems=(NotFoundError, ConflictError, StoreError),
     ),
     Operation(
         id="runJob",

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Protocol
 
 from shoal.model.app import App
-from shoal.model.status import AppStatus, Deployment, DryRun, ExecContext, Explanation, JobStatus, ServiceStatus
+from shoal.model.status import (
+    AppStatus,
+    Deployment,
+    DryRun,
+    ExecContext,
+    Explanation,
+    JobStatus,
+    RevisionList,
+    ServiceStatus,
+)
 from shoal.ports import JournalEntry, Store
 
 
@@ -32,6 +41,10 @@ class CommandsLike(Protocol):
     async def scale(self, service: str, replicas: int) -> ServiceStatus: ...
 
     async def restart(self, service: str) -> ServiceStatus: ...
+
+    def revisions(self, service: str) -> RevisionList: ...
+
+    async def rollback(self, service: str, to: int | None) -> ServiceStatus: ...
 
     async def run_job(self, job: str) -> JobStatus: ...
 

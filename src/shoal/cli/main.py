@@ -37,6 +37,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("shoal.cli.explain", "Tell why a service is as it is."),
     "scale": ("shoal.cli.scale", "Set how many replicas a service has."),
     "restart": ("shoal.cli.restart", "Replace a service's replicas, one by one."),
+    "revisions": ("shoal.cli.revisions", "List a service's revisions."),
+    "rollback": ("shoal.cli.rollback", "Return a service to an older revision."),
     "upgrade": ("shoal.cli.upgrade", "Let this Shoal take over a running app."),
     "install": ("shoal.cli.install", "Write a systemd unit that keeps the app up."),
     "uninstall": ("shoal.cli.uninstall", "Remove that unit."),

@@ -28,6 +28,7 @@ from shoal.model.status import (
     Explanation,
     JobStatus,
     LogLine,
+    RevisionList,
     ServiceStatus,
 )
 
@@ -86,6 +87,13 @@ class Client:
 
     def restart(self, name: str) -> ServiceStatus:
         return decode(ServiceStatus, self._ask("POST", _service(name, "/restart"), {}))
+
+    def revisions(self, name: str) -> RevisionList:
+        return decode(RevisionList, self._ask("GET", _service(name, "/revisions")))
+
+    def rollback(self, name: str, to: int | None = None) -> ServiceStatus:
+        """`to`: None is the last one that was completely rolled out before."""
+        return decode(ServiceStatus, self._ask("POST", _service(name, "/rollback"), {"to": to}))
 
     def run_job(self, name: str) -> JobStatus:
         """Starts a run, the last of its history. Raises ConflictError while one is under way."""

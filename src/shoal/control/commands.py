@@ -9,12 +9,22 @@ from dataclasses import replace
 from shoal.control import rollouts
 from shoal.control.controller import Controller
 from shoal.control.dryrun import dry_run
+from shoal.control.history import history, roll_back
 from shoal.control.jobs import job_status
 from shoal.control.status import Identity, app_status, explain, runs, service_status
 from shoal.errors import ConflictError, NotFoundError, UsageError
 from shoal.model import event as ev
 from shoal.model.app import App
-from shoal.model.status import AppStatus, Deployment, DryRun, ExecContext, Explanation, JobStatus, ServiceStatus
+from shoal.model.status import (
+    AppStatus,
+    Deployment,
+    DryRun,
+    ExecContext,
+    Explanation,
+    JobStatus,
+    RevisionList,
+    ServiceStatus,
+)
 from shoal.model.world import Desired, ProxyState, Target
 from shoal.planner import Plan, jobs, plan
 from shoal.ports import Clock, Store
@@ -102,6 +112,10 @@ class Commands:
         if before is not None and before.down:
             raise ConflictError(f"{before.app.name} is going down", way_out="wait for it, then run it again")
         self._refuse_to_move(app)
+        if only and before is not None:
+            # The others run on from what they were made of, whatever the working tree holds now.
+            kept = {n: t.revision.source for n, t in before.targets.items() if n not in only and t.revision.source}
+            sources = {n: digest for n, digest in sources.items() if n in only} | kept
         desired, changed, removed = self._controller.deploy(app, sources)
         newest = self._store.journal(after=-1)
         return Deployment(
@@ -153,6 +167,24 @@ class Commands:
             return self._set(desired, again, asked)
         again, happened = rollouts.started(again, target, "restart", now)
         return self._set(desired, again, asked, *happened)
+
+    def revisions(self, service: str) -> RevisionList:
+        """Raises NotFoundError, StoreError."""
+        _, target = self._target(service)
+        found = history(target, self._store.revisions(service), self._controller.observed.of(service))
+        return RevisionList(service=service, revisions=found)
+
+    async def rollback(self, service: str, to: int | None) -> ServiceStatus:
+        """Raises NotFoundError, ConflictError, StoreError; then nothing has changed."""
+        desired, target = self._target(service)
+        _no_job(target)
+        if desired.down:
+            raise ConflictError(f"{desired.app.name} is going down", way_out="bring it up again: shoal up")
+        if not rollouts.rolls(target.service, desired.app):
+            raise ConflictError(f"Shoal rolls no changes of {service} out", way_out="change it where it runs")
+        after, happened = roll_back(desired, target, self._store.revisions(service), to, self._clock.now())
+        self._controller.change_app(after, *happened)
+        return service_status(after.targets[service], after, self._controller.observed, self._plan())
 
     async def run_job(self, job: str) -> JobStatus:
         """Starts a run now. Raises ConflictError while one is under way, or the app goes down."""

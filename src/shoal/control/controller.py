@@ -425,6 +425,12 @@ class Controller:
         self.edges = edges
         return desired, changed, removed
 
+    def change_app(self, desired: Desired, *happened: ev.RequestEvent | ev.RolloutEvent) -> None:
+        """As `change`, for one with another app. Raises StoreError."""
+        edges = self._leased(desired.app)
+        self.change(desired, *happened)
+        self.edges = edges
+
     def run_job(self, target: Target) -> str:
         """The id of the run that starts now. Raises StoreError, and then none does."""
         action = jobs.start(target, self.observed, "asked for: shoal run")

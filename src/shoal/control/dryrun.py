@@ -52,7 +52,7 @@ def _change(target: Target, before: Target | None, revision: int | None) -> Chan
     name = target.service.name
     if before is None:
         return Change(service=name, change=ChangeKind.NEW, revision=revision)
-    reasons = list(_differences(before.service, target.service))
+    reasons = list(differences(before.service, target.service))
     if before.replicas != target.replicas:
         reasons = [reason for reason in reasons if not reason.startswith("replicas:")]
         reasons.append(f"replicas: {before.replicas} -> {target.replicas}")
@@ -65,7 +65,7 @@ def _change(target: Target, before: Target | None, revision: int | None) -> Chan
     return Change(service=name, change=ChangeKind.CHANGED, reasons=tuple(reasons), revision=revision)
 
 
-def _differences(before: Service, after: Service) -> Iterator[str]:
+def differences(before: Service, after: Service) -> Iterator[str]:
     for field in fields(Service):
         old, new = getattr(before, field.name), getattr(after, field.name)
         if old == new:

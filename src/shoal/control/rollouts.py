@@ -44,10 +44,10 @@ def deployed(desired: Desired, current: Desired | None, now: float) -> tuple[Des
             continue
         targets[name], happened = started(target, before, f"deploy {desired.generation}", now)
         events += happened
-    return replace(desired, targets=targets, stable=_stable(current)), tuple(events)
+    return replace(desired, targets=targets, stable=stable(current)), tuple(events)
 
 
-def _stable(current: Desired | None) -> Stable | None:
+def stable(current: Desired | None) -> Stable | None:
     """The app as the newest deploy left it whose rollouts all ended well; None: there was none."""
     if current is None:
         return None

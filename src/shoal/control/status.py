@@ -156,7 +156,8 @@ def _health(target: Target, desired: Desired, replicas: list[Replica], ready: in
         return job_health(replicas)
     wanted = target.replicas
     current = [r for r in replicas if not r.leaving]
-    looping = [r for r in current if in_crash_loop(r) and r.state is not ReplicaState.READY]
+    settled = (ReplicaState.READY, ReplicaState.COMPLETED)
+    looping = [r for r in current if in_crash_loop(r) and r.state not in settled]
     if desired.down:
         return (Health.STOPPING, f"{len(replicas)} still run") if replicas else (Health.STOPPED, "is down")
     if looping:

@@ -140,6 +140,10 @@ class Rollout:
     def under_way(self) -> bool:
         return self.state not in ENDED_ROLLOUTS
 
+    @property
+    def went_wrong(self) -> bool:
+        return self.state in (RolloutState.ROLLING_BACK, RolloutState.FAILED)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:

@@ -270,6 +270,35 @@ class ExecContext:
     mesh network and of a replica, `412:590`."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionStatus:
+    """One revision of a service, for `shoal revisions`."""
+
+    number: int
+    created_at: float
+    state: str
+    """How its last rollout ended, or stands: a `RolloutState`; empty: nothing is remembered."""
+    reason: str
+    """Why it failed."""
+    changes: tuple[str, ...]
+    """Against the revision before it, as in a dry run; empty for the first."""
+    source: str
+    """Digest of its source; empty: it runs from the working tree."""
+    wanted: bool
+    """Whether it is what should run now."""
+    replicas: int
+    """How many of it run."""
+    tail: tuple[str, ...] = ()
+    """With `reason`: the last lines that say more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionList:
+    service: str
+    revisions: tuple[RevisionStatus, ...]
+    """Oldest first."""
+
+
 class ChangeKind(StrEnum):
     """What a deploy would do with a service's spec."""
 

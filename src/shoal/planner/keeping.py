@@ -188,4 +188,5 @@ def _comes_back(replica: Replica, fallback: Fallback | None) -> bool:
     """An old one that served and crashed, and is needed until its successor serves."""
     if not is_of(replica, fallback) or replica.crashes >= ROLLOUT_CRASHES:
         return False
-    return replica.state in (ReplicaState.BACKING_OFF, ReplicaState.RESTARTING) or (replica.state is ReplicaState.STARTING and replica.attempt > 1)
+    again = replica.state is ReplicaState.STARTING and replica.attempt > 1
+    return again or replica.state in (ReplicaState.BACKING_OFF, ReplicaState.RESTARTING)

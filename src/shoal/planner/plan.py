@@ -52,9 +52,11 @@ def plan(desired: Desired | None, observed: Observed, now: float) -> Plan:
             else:
                 steps += roll(target, there, desired, observed, now)
     steps += _proxy(desired, observed, now)
-    actions = tuple(s for s in steps if not isinstance(s, Wait))
+    actions: list[act.Action] = [s for s in steps if not isinstance(s, Wait)]
+    # Moves change what is desired, perhaps of other services too: all else was decided for what is desired now.
+    actions.sort(key=lambda action: isinstance(action, act.MoveRollout))
     return Plan(
-        actions=actions,
+        actions=tuple(actions),
         waits=tuple(s for s in steps if isinstance(s, Wait)),
         finished=desired.down
         and _nothing_left(desired, observed)

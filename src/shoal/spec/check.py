@@ -22,8 +22,9 @@ from shoal.model.app import (
     Service,
 )
 from shoal.model.health import HealthCheck
+from shoal.model.policy import RolloutPolicy
 from shoal.model.traffic import Policy
-from shoal.spec import barriers, building, probes, references
+from shoal.spec import barriers, building, probes, references, rolling
 from shoal.spec import edges as traffic
 from shoal.spec.authorities import external
 from shoal.spec.document import Document, Loc
@@ -146,6 +147,7 @@ class _Check:
             restart=Restart(service.restart),
             stop_signal=service.stop_signal,
             names=Names(service.names),
+            rollout=self._rollout(loc, service),
             **networked(review, loc, service),
         )
 
@@ -183,6 +185,11 @@ class _Check:
         command = written.command if written is not None and written.command is not None else None
         argv = self._argv((*loc, key, "command"), command, scope) if command is not None else ()
         return probes.probe(self.review, loc, key, written, ports, argv)
+
+    def _rollout(self, loc: Loc, service: ServiceFile) -> RolloutPolicy:
+        if words := rolling.flaw(service.rollout):
+            self.review.at_key((*loc, "rollout"), words, "give one of them 1 or more")
+        return rolling.policy(service.rollout)
 
     def _job(self, name: str, job: JobFile) -> Service:
         review, loc = self.review, ("jobs", name)

@@ -107,7 +107,12 @@ def markdown() -> str:
     parts += [_table(definitions["ServiceFile"], without=traffic.KEYS)]
     parts += [TRAFFIC, _table(definitions["EdgeFile"])]
     nested = ((key, model.__name__) for key, model in traffic.MODELS.items())
-    own = (("ports.<name>", "PortFile"), ("health", "HealthFile"), ("external", "ExternalFile"))
+    own = (
+        ("ports.<name>", "PortFile"),
+        ("health", "HealthFile"),
+        ("external", "ExternalFile"),
+        ("rollout", "RolloutFile"),
+    )
     for heading, kind in (*own, *nested):
         also = "`, `startup`, `liveness" if kind == "HealthFile" else ""
         parts += [f"\n### `{heading}{also}`\n\n", definitions[kind]["description"], "\n\n", _table(definitions[kind])]

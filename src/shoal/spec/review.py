@@ -15,6 +15,7 @@ from shoal.spec import traffic
 from shoal.spec.document import Document, Loc
 from shoal.spec.outside import ExternalFile
 from shoal.spec.problems import Problem, did_you_mean
+from shoal.spec.rolling import RolloutFile
 from shoal.spec.schema import AppFile, DefaultsFile, GatewayFile, HealthFile, JobFile, PortFile, RouteFile, ServiceFile
 
 _DEEPEST = 4
@@ -131,6 +132,8 @@ def _model_at(loc: Loc) -> type[BaseModel]:
             return ExternalFile
         case ("services", _, "ports", *_):
             return PortFile
+        case ("services", _, "rollout", *_) | ("defaults", "rollout", *_):
+            return RolloutFile
         case ("gateway", "routes", *_):
             return RouteFile
     models: dict[str | int, type[BaseModel]] = {"gateway": GatewayFile, "defaults": DefaultsFile, "jobs": JobFile}

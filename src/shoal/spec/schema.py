@@ -19,6 +19,7 @@ from shoal.spec.building import Build
 from shoal.spec.egress import Egress
 from shoal.spec.outside import Outside
 from shoal.spec.pace import Delay, Pause, Times
+from shoal.spec.rolling import RolloutFile
 from shoal.spec.strict import Strict as _Strict
 from shoal.spec.strict import wrong
 from shoal.spec.traffic import Calls, TrafficKeys
@@ -482,6 +483,12 @@ class ServiceFile(TrafficKeys):
         description="What asks its processes to end. One that does not is sent SIGKILL 10 s later.",
         examples=["SIGINT"],
     )
+    rollout: RolloutFile | None = Field(
+        default=None,
+        description="How its replicas are replaced, by a deploy or a restart (below). Default: one more first, then an "
+        "old one leaves; taken back when it fails.",
+        examples=[{"surge": 2, "deadline": "10m"}],
+    )
     network: Annotated[Literal["host", "own"], BeforeValidator(_network)] = Field(
         default="host",
         description="`host`: its processes share the machine's network, and each listens on `$PORT`. `own`: each "
@@ -528,6 +535,7 @@ class DefaultsFile(TrafficKeys):
     names: NamesMode | None = Field(default=None, description="As `names` of a service.")
     restart: RestartMode | None = Field(default=None, description="As `restart` of a service.")
     stop_signal: StopSignal | None = Field(default=None, description="As `stop_signal` of a service.")
+    rollout: RolloutFile | None = Field(default=None, description="As `rollout` of a service.")
 
 
 class JobFile(_Strict):

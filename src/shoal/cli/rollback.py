@@ -1,0 +1,51 @@
+"""`shoal rollback`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from shoal.cli.deploy import done
+from shoal.cli.options import connect, file_option, shoal_command, state_folder
+from shoal.cli.output import emit, say
+from shoal.cli.waiting import READY_S_MAX, Waiting
+
+
+@shoal_command(
+    "rollback",
+    ("shoal rollback web", "to the last revision that was completely rolled out before"),
+    ("shoal rollback web --to 3", "to this one"),
+)
+@click.argument("service")
+@click.option("--to", type=click.IntRange(min=1), metavar="REVISION", help="Which one; see `shoal revisions`.")
+@click.option("-d", "--detach", is_flag=True, help="Do not wait for its end.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10 * READY_S_MAX,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait; it goes on afterwards.",
+)
+@file_option()
+def command(service: str, to: int | None, detach: bool, timeout: float, file: Path | None, as_json: bool) -> None:
+    """Return SERVICE to an older revision: its code and its spec, by a rollout like any other.
+
+    The app file stays as it is: the next `shoal deploy` or `shoal up` rolls out what it says.
+    """
+    started_at = time.monotonic()
+    client = connect(file)
+    status = client.rollback(service, to)
+    if not detach:
+        waiting = Waiting(client, state_folder(file), timeout, started_at, quiet=as_json)
+        whole = waiting.until_rolled((service,))
+        status = next(s for s in whole.services if s.name == service)
+        if not as_json:
+            say(done(whole, (service,), time.monotonic() - started_at))
+            return
+    if as_json:
+        emit(status)
+    else:
+        say(f"{status.name}: {status.reason}")

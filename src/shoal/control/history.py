@@ -1,0 +1,98 @@
+"""A service's revisions: how each ended, and the return to one of them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from shoal.control.dryrun import differences
+from shoal.control.returning import misfit
+from shoal.control.rollouts import settled_before, stable, started
+from shoal.errors import ConflictError, NotFoundError
+from shoal.model import event as ev
+from shoal.model.replica import Replica
+from shoal.model.rollout import RolloutState
+from shoal.model.status import RevisionStatus
+from shoal.model.world import Desired, Revision, Target
+
+
+def history(target: Target, known: Sequence[Revision], replicas: Sequence[Replica]) -> tuple[RevisionStatus, ...]:
+    """`known`: all of the service, oldest first."""
+    outcomes = {outcome.revision: outcome for outcome in target.outcomes}
+    rollout = target.rollout
+    found = []
+    for before, revision in zip([None, *known], known, strict=False):
+        outcome = outcomes.get(revision.number)
+        state = outcome.state.value if outcome is not None else ""
+        if rollout is not None and rollout.under_way and rollout.revision == revision.number:
+            state = rollout.state.value
+        found.append(
+            RevisionStatus(
+                number=revision.number,
+                created_at=revision.created_at,
+                state=state,
+                reason=outcome.reason if outcome is not None else "",
+                changes=_changes(before, revision),
+                source=revision.source,
+                wanted=revision.number == target.revision.number,
+                replicas=sum(r.revision == revision.number and r.runs for r in replicas),
+                tail=outcome.tail if outcome is not None else (),
+            )
+        )
+    return tuple(found)
+
+
+def _changes(before: Revision | None, after: Revision) -> tuple[str, ...]:
+    if before is None:
+        return ()
+    words = list(differences(before.service, after.service))
+    if before.source != after.source:
+        words.append("source")
+    return tuple(words) or ("a port of a service that it calls",)
+
+
+def roll_back(
+    desired: Desired, target: Target, known: Sequence[Revision], to: int | None, now: float
+) -> tuple[Desired, tuple[ev.RolloutEvent, ...]]:
+    """A rollout to an older revision, with all of its spec but the number of replicas. NotFoundError: there is none;
+    ConflictError: it runs already, or does not fit to the rest of the app."""
+    name = target.service.name
+    number = _previous(target) if to is None else to
+    revision = next((r for r in known if r.number == number), None)
+    if revision is None:
+        there = ", ".join(str(r.number) for r in known)
+        what = f"has no revision {number}" if number is not None else "has no older revision that was rolled out"
+        raise NotFoundError(f"{name} {what}", way_out=f"there are: {there}; see shoal revisions {name}")
+    if number == target.revision.number and (target.rollout is None or not target.rollout.went_wrong):
+        raise ConflictError(f"{name} is at revision {number} already", way_out=f"see shoal revisions {name}")
+    if target.rollout is not None and target.rollout.fallback is not None:
+        fallback = target.rollout.fallback.revision
+        revision = fallback if fallback.number == number else revision
+    spec = replace(revision.service, replicas=target.service.replicas)
+    back = Target(revision=replace(revision, service=spec), replicas=target.replicas, generation=target.generation)
+    back, events = started(back, target, "rollback", now)
+    services = tuple(spec if s.name == name else s for s in desired.app.services)
+    app = replace(desired.app, services=services)
+    after = replace(
+        desired,
+        app=app,
+        generation=desired.generation + 1,
+        at=now,
+        targets={**desired.targets, name: back},
+        stable=stable(desired),
+    )
+    if why := misfit(app, name, after):
+        raise ConflictError(
+            f"revision {number} of {name} does not fit to the app as it runs: {why}",
+            way_out="deploy the app file of that time",
+        )
+    return after, events
+
+
+def _previous(target: Target) -> int | None:
+    """The last that was completely rolled out, other than what is wanted now."""
+    if target.rollout is not None and target.rollout.under_way:
+        settled = settled_before(target)
+        return settled.revision.number if settled is not None else None
+    done = [o.revision for o in target.outcomes if o.state is RolloutState.COMPLETED]
+    return next((number for number in reversed(done) if number != target.revision.number), None)
