@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from shoal.model import action as act
 from shoal.model.replica import Replica, ReplicaState
-from shoal.model.rollout import Fallback
+from shoal.model.rollout import Fallback, RolloutState
 from shoal.model.world import Desired, Observed, Target
 from shoal.planner import barriers, restarting
 from shoal.planner.defaults import EDGES_S_MAX, ROLLOUT_CRASHES
@@ -73,6 +73,11 @@ def keep(target: Target, stands: Standing, desired: Desired, observed: Observed,
         yield held
     elif (starts := min(missing, room)) > 0:
         yield from _start(target, starts, missing, bool(stale), observed)
+    if stale or (target.rollout is not None and target.rollout.state is not RolloutState.COMPLETED):
+        # Also with nothing old left: somebody must look again when the last one counts.
+        for replica, counts_at in stands.settling:
+            settle_s = counts_at - (replica.ready_since or now)
+            yield Wait(subject=replica.id, reason=f"ready; counts after {words(settle_s)}", until=counts_at)
     if stale:
         fallback = target.rollout.fallback if target.rollout is not None else None
         least = wanted if held is not None else max(0, wanted - policy.unavailable)
@@ -167,9 +172,6 @@ def _start(target: Target, starts: int, missing: int, replaces: bool, observed: 
 
 def _replace(name: str, least: int, stands: Standing, fallback: Fallback | None, now: float) -> Iterator[Step]:
     """Start-first: an old replica that serves leaves only when at least `least` serve without it."""
-    for replica, counts_at in stands.settling:
-        settle_s = counts_at - (replica.ready_since or now)
-        yield Wait(subject=replica.id, reason=f"ready; counts after {words(settle_s)}", until=counts_at)
     serving = stands.serving
     settled = len(stands.settled)
     comes_back = [r for r in stands.stale if settled < least and _comes_back(r, fallback)]
