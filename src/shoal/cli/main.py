@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "revisions": ("shoal.cli.revisions", "List a service's revisions."),
     "rollback": ("shoal.cli.rollback", "Return a service to an older revision."),
     "upgrade": ("shoal.cli.upgrade", "Let this Shoal take over a running app."),
+    "prove": ("shoal.cli.prove", "Disturb the running app under load, and tell what was lost."),
     "install": ("shoal.cli.install", "Write a systemd unit that keeps the app up."),
     "uninstall": ("shoal.cli.uninstall", "Remove that unit."),
     "supervise": ("shoal.cli.supervise", "Keep the app up for a service manager."),
