@@ -41,6 +41,7 @@ from shoal.paths import StateFolder
 from shoal.store.lock import StateLock
 from shoal.store.sqlite import SqliteStore
 from shoal.xds import envoy, replacement
+from shoal.xds.meter import Meter
 from shoal.xds.server import NODE, OWN_NODE, XdsServer
 
 NETWORK = "network"
@@ -110,6 +111,7 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
     names = asyncio.create_task(engine.find_names(), name="names")
     stack.callback(names.cancel)
     sink = XdsServer(inbox, clock, state.xds_socket)
+    meter = Meter(inbox, clock, (state.envoy_admin_socket, state.own_envoy_admin_socket))
     controller = Controller(
         inbox=inbox,
         store=store,
@@ -119,6 +121,7 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
         routing=Routing(_mesh_options(state)),
         network=network,
         feed=feed,
+        meter=meter,
     )
     adopted = await controller.attach()
     await names
@@ -147,6 +150,7 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
         serving = [
             tasks.create_task(sink.run(), name="xds"),
             tasks.create_task(engine.run(), name="engine"),
+            tasks.create_task(meter.run(), name="meter"),
             tasks.create_task(serve(create_app(commands, store, feed, state.logs), state.api_socket), name="api"),
         ]
         if running is not None:

@@ -22,6 +22,7 @@ from shoal.model.status import ExecContext, Health
 from shoal.ports import Launch
 from shoal.testing import apps
 from shoal.testing.fake_engine import Behaviour, FakeEngine
+from shoal.testing.fake_meter import FakeMeter
 from shoal.testing.fake_sink import FakeSink
 from shoal.testing.memory_store import MemoryStore
 from shoal.testing.virtual_time import VirtualClock, run
@@ -46,6 +47,8 @@ class Plane:
 
     def _make(self) -> None:
         self.sink = FakeSink(self.inbox, self.clock, connected=lambda: self.engine.proxy_pid is not None)
+        self.meter = FakeMeter(self.inbox, self.clock)
+        """Silent, until somebody runs it."""
         self.controller = Controller(
             inbox=self.inbox,
             store=self.store,
@@ -55,6 +58,7 @@ class Plane:
             routing=Routing(MeshOptions(mesh_socket="/run/mesh.sock")),
             network=77,
             feed=Feed(),
+            meter=self.meter,
         )
         self.commands = Commands(
             self.controller,

@@ -17,7 +17,7 @@ from typing import assert_never
 from shoal.control.inbox import Inbox
 from shoal.control.journal import Feed, describe
 from shoal.control.revisions import edge_pairs, next_desired
-from shoal.control.rollouts import deployed, moved
+from shoal.control.rollouts import compared, deployed, moved
 from shoal.control.routing import Routing
 from shoal.errors import EngineError, ShoalError, StoreError
 from shoal.model import action as act
@@ -27,7 +27,7 @@ from shoal.model.replica import Exit, Replica
 from shoal.model.topology import Edge, EdgeMap
 from shoal.model.world import Desired, Observed, Proxy, ProxyState, Revision, Routes, Target
 from shoal.planner import Plan, fold, jobs, plan
-from shoal.ports import Clock, Engine, Launch, Preparation, SnapshotSink, Store
+from shoal.ports import Clock, Engine, Launch, Preparation, SnapshotSink, Store, TrafficMeter
 
 STORE_RETRY_S = 1.0
 """How long after a failed write the loop tries again."""
@@ -52,6 +52,7 @@ class Controller:
         routing: Routing,
         network: int,
         feed: Feed,
+        meter: TrafficMeter | None = None,
     ) -> None:
         self.inbox = inbox
         self.desired: Desired | None = None
@@ -70,6 +71,8 @@ class Controller:
         self._running: set[asyncio.Task[None]] = set()
         self._past: Desired | None = None
         self._leave = False
+        self._meter = meter
+        self._metered: Desired | None = None
 
     # --- coming up
 
@@ -379,11 +382,14 @@ class Controller:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    # --- what Envoy should hold
+    # --- what Envoy should hold, and tell
 
     def _publish(self) -> None:
         if self.desired is None:
             return
+        if self._meter is not None and self._metered is not self.desired:
+            self._metered = self.desired
+            self._meter.watch(compared(self.desired))
         snapshot = self._routing.snapshot(self.desired, self.observed, self.edges)
         if snapshot is None:
             return

@@ -137,6 +137,18 @@ def scaled(target: Target, replicas: int) -> Target:
     return replace(target, replicas=replicas, rollout=rollout)
 
 
+def compared(desired: Desired) -> frozenset[str]:
+    """Services of which two revisions answer requests, or soon will."""
+    return frozenset(
+        name
+        for name, target in desired.targets.items()
+        if (rollout := target.rollout) is not None
+        and rollout.state in (RolloutState.PREPARING, RolloutState.CANARY, RolloutState.ROLLING)
+        and rollout.fallback is not None
+        and rollout.fallback.revision.number != rollout.revision
+    )
+
+
 def moved(desired: Desired, action: act.MoveRollout, now: float) -> tuple[Desired, tuple[ev.RolloutEvent, ...]] | None:
     """What is desired then, and what has happened by it. None: the rollout does not move that way (any more)."""
     target = desired.targets.get(action.service)
@@ -144,10 +156,10 @@ def moved(desired: Desired, action: act.MoveRollout, now: float) -> tuple[Desire
         return None
     rollout, trigger = target.rollout, action.trigger
     state = rollout_after(rollout.state, trigger)
-    if state is rollout.state and trigger is not RolloutTrigger.PROGRESSED:
+    if state is rollout.state and trigger not in (RolloutTrigger.PROGRESSED, RolloutTrigger.JUDGED):
         return None
     number, name = rollout.revision, action.service
-    on = replace(rollout, state=state, since=now, progressed_at=now, settled=0)
+    on = replace(rollout, state=state, since=now, progressed_at=now, settled=0, comparison=None)
     match trigger:
         case RolloutTrigger.PROGRESSED:
             step = replace(rollout, progressed_at=now, settled=action.settled)
@@ -158,6 +170,11 @@ def moved(desired: Desired, action: act.MoveRollout, now: float) -> tuple[Desire
         case RolloutTrigger.PREPARED | RolloutTrigger.PREPARED_CANARY | RolloutTrigger.PROMOTED:
             told = ev.RolloutAdvanced(at=now, service=name, revision=number, state=state.value, reason=action.reason)
             return _set(desired, replace(target, rollout=on)), (told,)
+        case RolloutTrigger.JUDGED:
+            looks = rollout.looks + (action.comparison is not None and action.comparison.looks > 0)
+            step = replace(rollout, comparison=action.comparison, looks=looks)
+            told = ev.RolloutAdvanced(at=now, service=name, revision=number, state=state.value, reason=action.reason)
+            return _set(desired, replace(target, rollout=step)), (told,)
         case RolloutTrigger.REPLACED:
             on = replace(on, reason="", tail=())
             done = replace(target, rollout=on, outcomes=with_outcome(target, on, state))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from shoal.model.app import Restart
 from shoal.model.rollout import RolloutTrigger
+from shoal.model.verdict import Comparison
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,8 @@ class MoveRollout(_Action):
     trigger: RolloutTrigger
     settled: int = 0
     """With PROGRESSED: how many replicas are settled now."""
+    comparison: Comparison | None = None
+    """With JUDGED: as it is now."""
     tail: tuple[str, ...] = ()
     """With FAILED: the last lines that say more, at most 20."""
 

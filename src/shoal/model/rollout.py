@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from shoal.model.revision import Revision
+from shoal.model.verdict import Comparison
 
 
 class Strategy(StrEnum):
@@ -44,6 +45,8 @@ class RolloutTrigger(StrEnum):
     """By its verdict, or by a person."""
     PROGRESSED = "progressed"
     """One more replica than ever before is ready and settled: its deadline begins anew."""
+    JUDGED = "judged"
+    """What it answers was compared with what the old one does, and it did not fail; or is compared from now on."""
     REPLACED = "replaced"
     """As many new replicas as wanted are ready and settled, and none is old."""
     FAILED = "failed"
@@ -73,6 +76,8 @@ for _state in (_S.PREPARING, _S.CANARY, _S.ROLLING, _S.ROLLING_BACK):
     ROLLOUT_TRANSITIONS[_state, _T.SUPERSEDED] = _S.SUPERSEDED
 for _state in (_S.CANARY, _S.ROLLING, _S.ROLLING_BACK):
     ROLLOUT_TRANSITIONS[_state, _T.PROGRESSED] = _state
+for _state in (_S.CANARY, _S.ROLLING):
+    ROLLOUT_TRANSITIONS[_state, _T.JUDGED] = _state
 
 ENDED_ROLLOUTS = frozenset({_S.COMPLETED, _S.ROLLED_BACK, _S.FAILED, _S.SUPERSEDED})
 
@@ -135,6 +140,10 @@ class Rollout:
     """Of a canary."""
     step: int = 0
     """Which of `steps` it is in."""
+    comparison: Comparison | None = None
+    """With the revision before it. None: it has answered nothing yet, or there is none."""
+    looks: int = 0
+    """How often it was judged, in all its steps."""
 
     @property
     def under_way(self) -> bool:

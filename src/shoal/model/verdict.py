@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from shoal.model.signals import Traffic
+
 
 class Verdict(StrEnum):
     PASS = "pass"
@@ -34,3 +36,18 @@ class Tolerance:
     """Answers may take so many times as long: 1.25 is a quarter longer..."""
     slower_ms: float
     """...or so many milliseconds longer; again the greater of both."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Of the two revisions of a rollout, from a moment on."""
+
+    since: float
+    new: Traffic
+    old: Traffic
+    """What was counted until then."""
+    looks: int = 0
+    """How often they were judged since then."""
+    verdict: Verdict = Verdict.INCONCLUSIVE
+    """Of the last look."""
+    words: str = ""

@@ -116,6 +116,8 @@ class Observed:
     """Envoy's resources that it refused, by name, with its words."""
     releases: dict[tuple[str, int], Release] = field(default_factory=dict)
     """By service and revision: what was asked to be made ready since the daemon started."""
+    traffic_at: float = 0.0
+    """When Envoy was last asked what it had counted. 0: never, or nobody can."""
     traffic: dict[tuple[str, int], Traffic] = field(default_factory=dict)
     """By service and revision: the newest counters, of services with a rollout under way."""
 

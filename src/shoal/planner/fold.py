@@ -61,6 +61,7 @@ def fold(observed: Observed, event: ev.Event) -> None:
             )
         case ev.TrafficSampled():
             observed.traffic.update({(one.service, one.revision): one for one in event.samples})
+            observed.traffic_at = event.at
         case (
             ev.CallDenied()
             | ev.RolloutStarted()

@@ -13,6 +13,8 @@ from shoal.model import action as act
 from shoal.model.replica import Replica, ReplicaState
 from shoal.model.rollout import Release, ReleaseState, Rollout, RolloutState, RolloutTrigger, Strategy
 from shoal.model.world import Desired, Observed, Target
+from shoal.planner.canary import OBVIOUS
+from shoal.planner.comparing import compare, held
 from shoal.planner.defaults import PREPARE_BACKOFF_S_FIRST, PREPARE_BACKOFF_S_MAX, ROLLOUT_CRASHES
 from shoal.planner.healing import words
 from shoal.planner.keeping import Standing, hold, keep, standing
@@ -44,7 +46,13 @@ def roll(target: Target, replicas: list[Replica], desired: Desired, observed: Ob
             if failed := _failed(target, rollout, stands, observed, now):
                 yield failed
                 return
-            yield from _replace(target, rollout, stands, desired, observed, now, RolloutTrigger.REPLACED)
+            if judged := compare(
+                target, rollout, stands, observed, now, fails=fails_with(target, rollout), tolerance=OBVIOUS
+            ):
+                yield judged
+                return
+            steps = list(_replace(target, rollout, stands, desired, observed, now, RolloutTrigger.REPLACED))
+            yield from held(target, rollout, stands, observed, now, steps)
         case RolloutState.ROLLING_BACK:
             yield from _replace(target, rollout, stands, desired, observed, now, RolloutTrigger.RESTORED)
         case RolloutState.FAILED:
