@@ -23,6 +23,8 @@ ALPHA = 0.05
 its latencies, so each has half of it; a bad one must pass both, so each has all of it."""
 SAMPLES_MIN = 100
 """Requests of the new revision without which nothing passes. Before that it can only fail."""
+FEWEST = 30
+"""Requests of the new revision without which it does not even fail."""
 COMPARED_MIN = 30
 """Requests of the old revision without which there is nothing to compare with."""
 CANARY = Tolerance(errors=0.005, errors_relative=0.25, slower=1.25, slower_ms=2.0)
@@ -40,18 +42,26 @@ ERRORS_ALONE = 0.05
 
 
 def look_at(number: int) -> int:
-    """How many requests the new revision must have answered for this look, counted from 1: 30, 100, 300, 1000, ..."""
+    """How many requests the new revision must have answered for this look, counted from 1: 30, 100, 300, 1000, ...
+    Look 0, at 10, is for the obvious alone."""
     decade: int = 10 ** ((number + 1) // 2)
     return (3 if number % 2 else 10) * decade
 
 
 def judge(
-    new: Traffic, old: Traffic, *, look: int, samples_min: int = SAMPLES_MIN, tolerance: Tolerance = CANARY
+    new: Traffic,
+    old: Traffic,
+    *,
+    look: int,
+    samples_min: int = SAMPLES_MIN,
+    tolerance: Tolerance = CANARY,
+    fewest: int = FEWEST,
 ) -> Judgement:
     """`new`, `old`: what both revisions answered in the same time. `look`: how often this rollout has been judged with
-    this time, at least 1. The caller looks when `look_at` says so, and not in between."""
+    this time, at least 1; the caller looks when `look_at` says so, and not in between. `fewest`: requests without
+    which nothing is said."""
     risk = ALPHA / (look * (look + 1))
-    if new.requests < look_at(1):
+    if new.requests < fewest:
         return _too_few(new, samples_min)
     if old.requests < COMPARED_MIN:
         return _alone(new, old, risk)

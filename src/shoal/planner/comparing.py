@@ -15,10 +15,12 @@ from shoal.planner.canary import SAMPLES_MIN, judge, look_at
 from shoal.planner.keeping import Standing
 from shoal.planner.steps import Step, Wait
 
-QUIET_S = 0.5
+QUIET_S = 1.0
 """No request to either revision for this long: there is no traffic to wait for."""
 FIRST_REQUESTS_S_MAX = 10.0
 """How long a rolling update waits until its first replica has answered enough to be judged."""
+FIRST_ERRORS_S_MAX = 30.0
+"""The same, when some of its answers were errors: after five of them in a row, Envoy sends it nothing for a while."""
 
 
 def compare(
@@ -31,9 +33,10 @@ def compare(
     fails: RolloutTrigger,
     tolerance: Tolerance,
     samples_min: int = SAMPLES_MIN,
+    first: int = 1,
 ) -> act.MoveRollout | None:
     """The start of the comparison, once a new replica serves; then each look that is due. `fails`: what a bad verdict
-    leads to. None: nothing is due, or there is nothing to compare with."""
+    leads to; `first`: the number of the first look. None: nothing is due, or there is nothing to compare with."""
     name, before = target.service.name, rollout.fallback
     if before is None or before.revision.number == rollout.revision or not observed.traffic_at:
         return None
@@ -50,9 +53,9 @@ def compare(
         )
     new, old = _since(comparison, observed)
     # Envoy tells of times a little later than of the requests; failed ones may have none.
-    if min(new.requests, sum(new.latency) + new.errors) < look_at(comparison.looks + 1):
+    if min(new.requests, sum(new.latency) + new.errors) < look_at(comparison.looks + first):
         return None
-    found = judge(new, old, look=rollout.looks + 1, samples_min=samples_min, tolerance=tolerance)
+    found = judge(new, old, look=rollout.looks + 1, samples_min=samples_min, tolerance=tolerance, fewest=look_at(first))
     if found.verdict is Verdict.FAIL:
         return act.MoveRollout(service=name, trigger=fails, reason=found.words)
     looked = replace(comparison, looks=comparison.looks + 1, verdict=found.verdict, words=found.words)
@@ -77,12 +80,12 @@ def _first_requests(target: Target, rollout: Rollout, observed: Observed, now: f
     comparison = rollout.comparison
     if comparison is None or comparison.looks:
         return None
-    until = comparison.since + FIRST_REQUESTS_S_MAX
     new, old = _since(comparison, observed)
+    until = comparison.since + (FIRST_ERRORS_S_MAX if new.errors else FIRST_REQUESTS_S_MAX)
     quiet = observed.traffic_at >= comparison.since + QUIET_S and not new.requests and not old.requests
     if now >= until or quiet:
         return None
-    reason = f"revision {new.revision} has answered {new.requests} of the first {look_at(1)} requests"
+    reason = f"revision {new.revision} has answered {new.requests} of the first {look_at(0)} requests"
     return Wait(subject=target.service.name, reason=reason, until=until)
 
 

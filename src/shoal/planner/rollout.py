@@ -47,7 +47,7 @@ def roll(target: Target, replicas: list[Replica], desired: Desired, observed: Ob
                 yield failed
                 return
             if judged := compare(
-                target, rollout, stands, observed, now, fails=fails_with(target, rollout), tolerance=OBVIOUS
+                target, rollout, stands, observed, now, fails=fails_with(target, rollout), tolerance=OBVIOUS, first=0
             ):
                 yield judged
                 return
