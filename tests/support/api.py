@@ -193,7 +193,7 @@ class FakeCommands:
         self._do("rollback", service, to)
         return self._known(service)
 
-    async def deploy(self, app: App, *, only: Collection[str] = ()) -> Deployment:
+    async def deploy(self, app: App, *, only: Collection[str] = (), canary: object = None) -> Deployment:
         self._do("deploy", app)
         return Deployment(generation=2, changed=("cart",), removed=(), sequence=5)
 
@@ -207,6 +207,14 @@ class FakeCommands:
 
     async def replace_proxy(self) -> None:
         self._do("replace_proxy")
+
+    async def promote(self, service: str) -> ServiceStatus:
+        self._do("promote", service)
+        return self._known(service)
+
+    async def abort(self, service: str) -> ServiceStatus:
+        self._do("abort", service)
+        return self._known(service)
 
     async def run_job(self, job: str) -> JobStatus:
         self._do("run_job", job)

@@ -36,10 +36,10 @@ async def _deploy(plane: Plane, call: Call) -> Response:
     request = await call.body(DeployRequest)
     admit(request.app)
     if not request.only:
-        return _answer(call, await plane.commands.deploy(request.app))
+        return _answer(call, await plane.commands.deploy(request.app, canary=request.canary))
     app = plane.commands.partly(request.app, request.only)
     admit(app)
-    return _answer(call, await plane.commands.deploy(app, only=frozenset(request.only)))
+    return _answer(call, await plane.commands.deploy(app, only=frozenset(request.only), canary=request.canary))
 
 
 async def _plan(plane: Plane, call: Call) -> Response:
@@ -83,6 +83,14 @@ async def _revisions(plane: Plane, call: Call) -> Response:
 async def _rollback(plane: Plane, call: Call) -> Response:
     wanted = await call.body(RollbackRequest)
     return _answer(call, await plane.commands.rollback(call.name, wanted.to))
+
+
+async def _promote(plane: Plane, call: Call) -> Response:
+    return _answer(call, await plane.commands.promote(call.name))
+
+
+async def _abort(plane: Plane, call: Call) -> Response:
+    return _answer(call, await plane.commands.abort(call.name))
 
 
 async def _run_job(plane: Plane, call: Call) -> Response:
@@ -168,6 +176,8 @@ HANDLERS: Mapping[str, Handler] = {
     "restart": _restart,
     "revisions": _revisions,
     "rollback": _rollback,
+    "promote": _promote,
+    "abort": _abort,
     "runJob": _run_job,
     "logs": _logs,
     "execContext": _exec_context,

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from shoal.errors import ConflictError, NotFoundError, ShoalError, StoreError
 from shoal.model.app import App
+from shoal.model.rollout import CanaryPlan
 from shoal.model.status import (
     AppStatus,
     Deployment,
@@ -36,6 +37,8 @@ class DeployRequest:
     app: App
     only: tuple[str, ...] = ()
     """The changes of these services alone; all others, and the gateway, stay as they run. Empty: everything."""
+    canary: CanaryPlan | None = None
+    """Tried out with a share of the requests first. None: rolled out at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +161,22 @@ OPERATIONS: tuple[Operation, ...] = (
         body=ScaleRequest,
         answers=ServiceStatus,
         problems=(NotFoundError, StoreError),
+    ),
+    Operation(
+        id="promote",
+        method="POST",
+        path="/v1/services/{name}/promote",
+        summary="Takes a service's canary to its next step; after the last one, all replicas are replaced.",
+        answers=ServiceStatus,
+        problems=(NotFoundError, ConflictError, StoreError),
+    ),
+    Operation(
+        id="abort",
+        method="POST",
+        path="/v1/services/{name}/abort",
+        summary="Takes a service's canary back: all requests go to the revision before.",
+        answers=ServiceStatus,
+        problems=(NotFoundError, ConflictError, StoreError),
     ),
     Operation(
         id="restart",

@@ -61,10 +61,17 @@ class Client:
     def status(self) -> AppStatus:
         return decode(AppStatus, self._ask("GET", "/v1/app"))
 
-    def deploy(self, app_document: Mapping[str, Any], *, only: Sequence[str] = ()) -> Deployment:
+    def deploy(
+        self,
+        app_document: Mapping[str, Any],
+        *,
+        only: Sequence[str] = (),
+        canary: Mapping[str, Any] | None = None,
+    ) -> Deployment:
         """`app_document`: a valid `model.app.App` as plain JSON (`spec.wire.to_plain`). `only`: the changes of these
-        services alone; none named: all."""
+        services alone; none named: all. `canary`: a `model.rollout.CanaryPlan` as plain JSON."""
         body = {"app": app_document} | ({"only": list(only)} if only else {})
+        body |= {"canary": canary} if canary is not None else {}
         return decode(Deployment, self._ask("POST", "/v1/deploy", body))
 
     def plan(self, app_document: Mapping[str, Any]) -> DryRun:
@@ -94,6 +101,14 @@ class Client:
     def rollback(self, name: str, to: int | None = None) -> ServiceStatus:
         """`to`: None is the last one that was completely rolled out before."""
         return decode(ServiceStatus, self._ask("POST", _service(name, "/rollback"), {"to": to}))
+
+    def promote(self, name: str) -> ServiceStatus:
+        """A canary's next step. Raises ConflictError without one."""
+        return decode(ServiceStatus, self._ask("POST", _service(name, "/promote"), {}))
+
+    def abort(self, name: str) -> ServiceStatus:
+        """Takes a canary back. Raises ConflictError without one."""
+        return decode(ServiceStatus, self._ask("POST", _service(name, "/abort"), {}))
 
     def run_job(self, name: str) -> JobStatus:
         """Starts a run, the last of its history. Raises ConflictError while one is under way."""

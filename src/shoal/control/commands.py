@@ -13,8 +13,10 @@ from shoal.control.history import history, roll_back
 from shoal.control.jobs import job_status
 from shoal.control.status import Identity, app_status, explain, runs, service_status
 from shoal.errors import ConflictError, NotFoundError, UsageError
+from shoal.model import action as act
 from shoal.model import event as ev
 from shoal.model.app import App
+from shoal.model.rollout import CanaryPlan, Rollout, RolloutState, RolloutTrigger
 from shoal.model.status import (
     AppStatus,
     Deployment,
@@ -99,7 +101,7 @@ class Commands:
         services = tuple(newer[n] if n in only else before[n] for n in names)
         return replace(current.app, services=services)
 
-    async def deploy(self, app: App, *, only: Collection[str] = ()) -> Deployment:
+    async def deploy(self, app: App, *, only: Collection[str] = (), canary: CanaryPlan | None = None) -> Deployment:
         """Raises ConflictError when others hold its ports, or replicas would have to move to another network;
         EngineError when its source cannot be kept; StoreError. Then nothing has changed."""
         self._refuse_to_move(app)
@@ -116,7 +118,7 @@ class Commands:
             # The others run on from what they were made of, whatever the working tree holds now.
             kept = {n: t.revision.source for n, t in before.targets.items() if n not in only and t.revision.source}
             sources = {n: digest for n, digest in sources.items() if n in only} | kept
-        desired, changed, removed = self._controller.deploy(app, sources)
+        desired, changed, removed = self._controller.deploy(app, sources, canary)
         newest = self._store.journal(after=-1)
         return Deployment(
             generation=desired.generation,
@@ -185,6 +187,31 @@ class Commands:
         after, happened = roll_back(desired, target, self._store.revisions(service), to, self._clock.now())
         self._controller.change_app(after, *happened)
         return service_status(after.targets[service], after, self._controller.observed, self._plan())
+
+    async def promote(self, service: str) -> ServiceStatus:
+        """A canary's next step, or after the last one all of the service. Raises ConflictError without a canary."""
+        _, target = self._target(service)
+        rollout = self._canary(target)
+        last = rollout.step + 1 >= len(rollout.steps)
+        trigger = RolloutTrigger.PROMOTED if last else RolloutTrigger.STEPPED
+        return self._move(service, trigger, "promoted: shoal promote")
+
+    async def abort(self, service: str) -> ServiceStatus:
+        """Takes a canary back. Raises ConflictError without one."""
+        self._canary(self._target(service)[1])
+        return self._move(service, RolloutTrigger.FAILED, "aborted: shoal abort")
+
+    def _canary(self, target: Target) -> Rollout:
+        rollout = target.rollout
+        if rollout is None or rollout.state is not RolloutState.CANARY:
+            name = target.service.name
+            raise ConflictError(f"{name} has no canary under way", way_out=f"start one: shoal deploy {name} --canary")
+        return rollout
+
+    def _move(self, service: str, trigger: RolloutTrigger, reason: str) -> ServiceStatus:
+        self._controller.move(act.MoveRollout(service=service, trigger=trigger, reason=reason))
+        desired, target = self._target(service)
+        return service_status(target, desired, self._controller.observed, self._plan())
 
     async def run_job(self, job: str) -> JobStatus:
         """Starts a run now. Raises ConflictError while one is under way, or the app goes down."""

@@ -24,6 +24,7 @@ from shoal.model import action as act
 from shoal.model import event as ev
 from shoal.model.app import App, Network
 from shoal.model.replica import Exit, Replica
+from shoal.model.rollout import CanaryPlan
 from shoal.model.topology import Edge, EdgeMap
 from shoal.model.world import Desired, Observed, Proxy, ProxyState, Revision, Routes, Target
 from shoal.planner import Plan, fold, jobs, plan
@@ -415,13 +416,15 @@ class Controller:
         EngineError."""
         return await self._engine.snapshot(app, keep=keep)
 
-    def deploy(self, app: App, sources: Mapping[str, str]) -> tuple[Desired, tuple[str, ...], tuple[str, ...]]:
+    def deploy(
+        self, app: App, sources: Mapping[str, str], canary: CanaryPlan | None = None
+    ) -> tuple[Desired, tuple[str, ...], tuple[str, ...]]:
         """`sources`: as `sources` gave them. Raises StoreError, and then nothing has changed."""
         now = self._clock.now()
         newest = {s.name: known[-1] for s in app.services if (known := self._store.revisions(s.name))}
         before = self.desired or self._past
         desired, fresh, removed = next_desired(app, before, newest, now, sources)
-        desired, rollouts = deployed(desired, before, now)
+        desired, rollouts = deployed(desired, before, now, canary)
         edges = self._leased(app)
         for revision in fresh:
             self._store.add_revision(revision)
@@ -436,6 +439,13 @@ class Controller:
         edges = self._leased(desired.app)
         self.change(desired, *happened)
         self.edges = edges
+
+    def move(self, action: act.MoveRollout) -> bool:
+        """Takes a rollout on, or back, as a person asks. Raises StoreError. False: it does not move that way."""
+        step = moved(self.desired, action, self._clock.now()) if self.desired is not None else None
+        if step is not None:
+            self.change(step[0], *step[1])
+        return step is not None
 
     def run_job(self, target: Target) -> str:
         """The id of the run that starts now. Raises StoreError, and then none does."""

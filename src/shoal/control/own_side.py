@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from shoal.mesh.assemble import assemble, assignment_names
+from shoal.mesh.canary import Canary, with_canaries
 from shoal.mesh.compile import MeshOptions, compile_app
 from shoal.mesh.endpoints import Endpoint
 from shoal.mesh.relays import LOOPBACK, Relay, with_relays
@@ -22,7 +23,8 @@ class OwnSide:
 
     def __init__(self, options: MeshOptions) -> None:
         self._options = options
-        self._compiled: dict[str, dict[str, Message]] | None = None
+        self._compiled: Mapping[str, Mapping[str, Message]] | None = None
+        self._canaries: Mapping[str, Canary] = {}
         self._static: Mapping[str, Mapping[str, Message]] = {}
         self._names: tuple[str, ...] = ()
         self._services: frozenset[str] = frozenset()
@@ -33,6 +35,11 @@ class OwnSide:
         """For a new generation of the app."""
         self._compiled = compile_app(app, edges, self._options, Network.OWN) if has_own_side(app) else None
         self._services = frozenset(service.name for service in app.services if service.network is Network.OWN)
+        self._put_together()
+
+    def compare(self, canaries: Mapping[str, Canary]) -> None:
+        """Takes up which canaries are under way."""
+        self._canaries = canaries
         self._put_together()
 
     def relay(self, desired: Desired, observed: Observed) -> bool:
@@ -77,5 +84,6 @@ class OwnSide:
 
     def _put_together(self) -> None:
         if self._compiled is not None:
-            self._static = with_relays(self._compiled, self._relays) if self._relays else self._compiled
+            compiled = with_canaries(self._compiled, self._canaries)
+            self._static = with_relays(compiled, self._relays) if self._relays else compiled
             self._names = assignment_names(self._static)

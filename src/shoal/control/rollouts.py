@@ -15,10 +15,12 @@ from shoal.model import event as ev
 from shoal.model.app import App, Service
 from shoal.model.rollout import (
     UNDER_WAY,
+    CanaryPlan,
     Fallback,
     Rollout,
     RolloutState,
     RolloutTrigger,
+    Strategy,
     rollout_after,
 )
 from shoal.model.world import Desired, Stable, Target
@@ -29,7 +31,9 @@ def rolls(service: Service, app: App) -> bool:
     return not service.is_external and service.job is None and not app.dev
 
 
-def deployed(desired: Desired, current: Desired | None, now: float) -> tuple[Desired, tuple[ev.RolloutEvent, ...]]:
+def deployed(
+    desired: Desired, current: Desired | None, now: float, canary: CanaryPlan | None = None
+) -> tuple[Desired, tuple[ev.RolloutEvent, ...]]:
     """`desired`, as a deploy wants it, with a rollout for each service that changes by it; and what that means."""
     targets: dict[str, Target] = {}
     events: list[ev.RolloutEvent] = []
@@ -43,8 +47,20 @@ def deployed(desired: Desired, current: Desired | None, now: float) -> tuple[Des
             targets[name] = replace(target, rollout=before.rollout, outcomes=before.outcomes)
             continue
         targets[name], happened = started(target, before, f"deploy {desired.generation}", now)
+        if canary is not None:
+            targets[name] = _tried_out(targets[name], canary)
         events += happened
     return replace(desired, targets=targets, stable=stable(current)), tuple(events)
+
+
+def _tried_out(target: Target, canary: CanaryPlan) -> Target:
+    """As a canary first; not what has nothing to be compared with."""
+    rollout = target.rollout
+    if rollout is None or rollout.fallback is None or not target.replicas:
+        return target
+    if rollout.fallback.revision.number == rollout.revision:
+        return target
+    return replace(target, rollout=replace(rollout, strategy=Strategy.CANARY, steps=canary.steps, auto=canary.auto))
 
 
 def stable(current: Desired | None) -> Stable | None:
@@ -149,6 +165,9 @@ def compared(desired: Desired) -> frozenset[str]:
     )
 
 
+_WITHIN_A_STATE = (RolloutTrigger.PROGRESSED, RolloutTrigger.JUDGED, RolloutTrigger.STEPPED)
+
+
 def moved(desired: Desired, action: act.MoveRollout, now: float) -> tuple[Desired, tuple[ev.RolloutEvent, ...]] | None:
     """What is desired then, and what has happened by it. None: the rollout does not move that way (any more)."""
     target = desired.targets.get(action.service)
@@ -156,7 +175,7 @@ def moved(desired: Desired, action: act.MoveRollout, now: float) -> tuple[Desire
         return None
     rollout, trigger = target.rollout, action.trigger
     state = rollout_after(rollout.state, trigger)
-    if state is rollout.state and trigger not in (RolloutTrigger.PROGRESSED, RolloutTrigger.JUDGED):
+    if state is rollout.state and trigger not in _WITHIN_A_STATE:
         return None
     number, name = rollout.revision, action.service
     on = replace(rollout, state=state, since=now, progressed_at=now, settled=0, comparison=None)
@@ -170,6 +189,10 @@ def moved(desired: Desired, action: act.MoveRollout, now: float) -> tuple[Desire
         case RolloutTrigger.PREPARED | RolloutTrigger.PREPARED_CANARY | RolloutTrigger.PROMOTED:
             told = ev.RolloutAdvanced(at=now, service=name, revision=number, state=state.value, reason=action.reason)
             return _set(desired, replace(target, rollout=on)), (told,)
+        case RolloutTrigger.STEPPED:
+            step = replace(on, step=rollout.step + 1)
+            told = ev.RolloutAdvanced(at=now, service=name, revision=number, state=state.value, reason=action.reason)
+            return _set(desired, replace(target, rollout=step)), (told,)
         case RolloutTrigger.JUDGED:
             looks = rollout.looks + (action.comparison is not None and action.comparison.looks > 0)
             step = replace(rollout, comparison=action.comparison, looks=looks)

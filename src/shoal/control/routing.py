@@ -6,7 +6,9 @@ from collections.abc import Mapping, Set
 from dataclasses import replace
 
 from shoal.control.own_side import OwnSide
+from shoal.control.sharing import Sharing, compared_revisions, sharing, weighed
 from shoal.mesh.assemble import assemble
+from shoal.mesh.canary import with_canaries
 from shoal.mesh.clusters import cluster_name
 from shoal.mesh.compile import MeshOptions, compile_app
 from shoal.mesh.endpoints import Endpoint, assignment
@@ -25,7 +27,9 @@ class Routing:
     def __init__(self, options: MeshOptions) -> None:
         self._options = options
         self._generation = -1
-        self._static: dict[str, dict[str, Message]] = {}
+        self._compiled: Mapping[str, Mapping[str, Message]] = {}
+        self._static: Mapping[str, Mapping[str, Message]] = {}
+        self._canaries: Mapping[str, Sharing] = {}
         self._seen: tuple[Replicas | None, int] = (None, 0)
         """Whose replicas, after how many changes."""
         self._endpoints: dict[str, tuple[Endpoint, ...]] = {}
@@ -37,12 +41,21 @@ class Routing:
         """The next snapshot; None when nothing changed since the last one."""
         fresh = desired.generation != self._generation
         if fresh:
-            self._static = compile_app(desired.app, edges, self._options)
+            self._compiled = compile_app(desired.app, edges, self._options)
             self._own.compile(desired.app, edges)
             self._generation = desired.generation
+        canaries = sharing(desired)
+        shared = canaries != self._canaries
         services = set(desired.targets) if fresh else self._touched(observed) & desired.targets.keys()
+        if shared:
+            services |= (canaries.keys() | self._canaries.keys()) & desired.targets.keys()
+            self._canaries = canaries
+        if fresh or shared:
+            compared = compared_revisions(canaries)
+            self._static = with_canaries(self._compiled, compared)
+            self._own.compare(compared)
         self._seen = (observed.replicas, observed.replicas.changes)
-        endpoints = _endpoints(desired, services, observed)
+        endpoints = _endpoints(desired, services, observed, canaries)
         if fresh:
             for cluster in self._endpoints.keys() - endpoints.keys():
                 del self._endpoints[cluster]
@@ -59,6 +72,7 @@ class Routing:
             if was != now:
                 self._endpoints[cluster] = now
                 changed[cluster] = self._assignments[cluster] = assignment(cluster, now)
+        fresh = fresh or shared
         if not (changed or fresh or relayed):
             return None
         self._last = self._next(self._last, before, after, {} if fresh else changed, fresh=fresh)
@@ -70,7 +84,8 @@ class Routing:
         """`before`, `after`: replicas that were and are endpoints, of the services that were looked at."""
         if last is None or fresh:
             version = last.version + 1 if last is not None else 1
-            following = assemble(self._static, self._assignments, version=version, replicas=frozenset(after))
+            replicas = frozenset(e.replica for group in self._endpoints.values() for e in group)
+            following = assemble(self._static, self._assignments, version=version, replicas=replicas)
         else:
             fetched = last.resources[ENDPOINTS]
             changed = {name: message for name, message in changed.items() if name in fetched}
@@ -90,7 +105,9 @@ class Routing:
         return set(replicas.changed_since(changes) if whose is replicas else replicas.services)
 
 
-def _endpoints(desired: Desired, services: Set[str], observed: Observed) -> dict[str, tuple[Endpoint, ...]]:
+def _endpoints(
+    desired: Desired, services: Set[str], observed: Observed, canaries: Mapping[str, Sharing]
+) -> dict[str, tuple[Endpoint, ...]]:
     """Ready replicas by cluster, for every port of these services that we run; an empty tuple where there is none."""
     found: dict[str, tuple[Endpoint, ...]] = {}
     for name in services:
@@ -101,11 +118,12 @@ def _endpoints(desired: Desired, services: Set[str], observed: Observed) -> dict
         for port in service.every_port:
             reached = [(replica, _address_of(replica, service, port)) for replica in ready]
             # A replica of an older revision does not have every port.
-            found[cluster_name(service, port)] = tuple(
+            there = [
                 Endpoint(replica=replica.id, address=address, revision=replica.revision)
                 for replica, address in reached
                 if address is not None
-            )
+            ]
+            found[cluster_name(service, port)] = weighed(there, canaries.get(name))
     return found
 
 

@@ -41,6 +41,8 @@ class RolloutTrigger(StrEnum):
     PREPARED = "prepared"
     """For a rolling one."""
     PREPARED_CANARY = "prepared, canary first"
+    STEPPED = "stepped"
+    """A canary enters its next step, by its verdict or by a person."""
     PROMOTED = "promoted"
     """By its verdict, or by a person."""
     PROGRESSED = "progressed"
@@ -78,6 +80,7 @@ for _state in (_S.CANARY, _S.ROLLING, _S.ROLLING_BACK):
     ROLLOUT_TRANSITIONS[_state, _T.PROGRESSED] = _state
 for _state in (_S.CANARY, _S.ROLLING):
     ROLLOUT_TRANSITIONS[_state, _T.JUDGED] = _state
+ROLLOUT_TRANSITIONS[_S.CANARY, _T.STEPPED] = _S.CANARY
 
 ENDED_ROLLOUTS = frozenset({_S.COMPLETED, _S.ROLLED_BACK, _S.FAILED, _S.SUPERSEDED})
 
@@ -144,6 +147,8 @@ class Rollout:
     """With the revision before it. None: it has answered nothing yet, or there is none."""
     looks: int = 0
     """How often it was judged, in all its steps."""
+    auto: bool = True
+    """Whether a canary's good verdict takes it on; a bad one always takes it back."""
 
     @property
     def under_way(self) -> bool:
@@ -163,6 +168,15 @@ class Outcome:
     at: float
     reason: str = ""
     tail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryPlan:
+    """How a deploy wants its changes to be tried out."""
+
+    steps: tuple[CanaryStep, ...] = (CanaryStep(percent=10), CanaryStep(percent=50))
+    auto: bool = True
+    """Whether a good verdict takes it to the next step; else a person does."""
 
 
 class ReleaseState(StrEnum):

@@ -7,17 +7,19 @@ moves it by the table in `model.rollout`. So a daemon that is killed between any
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import assert_never
 
 from shoal.model import action as act
 from shoal.model.replica import Replica, ReplicaState
 from shoal.model.rollout import Release, ReleaseState, Rollout, RolloutState, RolloutTrigger, Strategy
 from shoal.model.world import Desired, Observed, Target
-from shoal.planner.canary import OBVIOUS
+from shoal.planner.canary import CANARY, OBVIOUS
 from shoal.planner.comparing import compare, held
 from shoal.planner.defaults import PREPARE_BACKOFF_S_FIRST, PREPARE_BACKOFF_S_MAX, ROLLOUT_CRASHES
 from shoal.planner.healing import words
 from shoal.planner.keeping import Standing, hold, keep, standing
+from shoal.planner.stepping import advance, canaries, share
 from shoal.planner.steps import Step, Wait
 
 
@@ -41,7 +43,32 @@ def roll(target: Target, replicas: list[Replica], desired: Desired, observed: Ob
         case RolloutState.PREPARING:
             yield from _prepare(target, rollout, observed, now)
             yield from hold(target, replicas, observed, now)
-        case RolloutState.CANARY | RolloutState.ROLLING:
+        case RolloutState.CANARY:
+            if failed := _failed(target, rollout, stands, observed, now):
+                yield failed
+                return
+            step = rollout.steps[rollout.step]
+            if judged := compare(
+                target,
+                rollout,
+                stands,
+                observed,
+                now,
+                fails=fails_with(target, rollout),
+                tolerance=CANARY,
+                samples_min=step.samples_min,
+            ):
+                yield judged
+                return
+            shared = list(share(target, rollout, stands, desired, observed, now))
+            some = replace(target, replicas=canaries(target, step))
+            late = _deadline(some, rollout, replace(stands, stale=()), shared, now)
+            if isinstance(late, act.MoveRollout):
+                yield late
+                return
+            yield advance(target, rollout, now)
+            yield from shared
+        case RolloutState.ROLLING:
             # Before more is done with a revision that has failed already.
             if failed := _failed(target, rollout, stands, observed, now):
                 yield failed

@@ -1,0 +1,62 @@
+"""A canary: a few new replicas beside the old ones, with a share of the requests, until that share is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from math import ceil
+
+from shoal.model import action as act
+from shoal.model.rollout import CanaryStep, Rollout, RolloutTrigger
+from shoal.model.verdict import Verdict
+from shoal.model.world import Desired, Observed, Target
+from shoal.planner.keeping import Standing, hold, keep
+from shoal.planner.steps import Step, Wait
+
+
+def canaries(target: Target, step: CanaryStep) -> int:
+    """How many replicas the share of requests needs; one at least."""
+    return max(1, ceil(target.replicas * step.percent / 100))
+
+
+def share(
+    target: Target, rollout: Rollout, stands: Standing, desired: Desired, observed: Observed, now: float
+) -> Iterator[Step]:
+    """As many new replicas as the step needs, old ones for the rest: never fewer than wanted that serve, never more
+    than `surge` beyond them, so that an old one leaves only where both would be more."""
+    wanted, surge = target.replicas, target.service.rollout.surge
+    goal = canaries(target, rollout.steps[rollout.step])
+    old = max(wanted + surge - goal, wanted - len(stands.settled))
+    new = min(goal, max(len(stands.current), wanted + surge - len(stands.stale)))
+    steps = list(keep(replace(target, replicas=max(1, new)), replace(stands, stale=()), desired, observed, now))
+    yield from steps
+    before = list(hold(replace(target, replicas=old), list(stands.stale), observed, now))
+    if any(isinstance(step, act.StartReplica) for step in steps):
+        before = [step for step in before if not isinstance(step, act.StartReplica)]  # numbers are given once a turn
+    yield from before
+
+
+def advance(target: Target, rollout: Rollout, now: float) -> Step:
+    """What the canary waits for, or where it goes on by itself."""
+    name, step = target.service.name, rollout.steps[rollout.step]
+    share_words = f"revision {rollout.revision} gets {step.percent:g} % of the requests"
+    comparison = rollout.comparison
+    if comparison is None:
+        return Wait(subject=name, reason=f"{share_words} once a replica of it is ready")
+    by_hand = f"shoal promote {name}, or shoal abort {name}"
+    if comparison.verdict is Verdict.PASS:
+        due = comparison.since + step.wait_s
+        if not rollout.auto:
+            return Wait(subject=name, reason=f"{share_words} and passes: {by_hand}")
+        if now < due:
+            return Wait(subject=name, reason=f"{share_words} and passes so far", until=due)
+        last = rollout.step + 1 == len(rollout.steps)
+        trigger = RolloutTrigger.PROMOTED if last else RolloutTrigger.STEPPED
+        return act.MoveRollout(
+            service=name, trigger=trigger, reason=f"passes at {step.percent:g} %: {comparison.words}"
+        )
+    words = comparison.words or "nothing is judged yet"
+    until = comparison.since + step.wait_s_max
+    if now < until:
+        return Wait(subject=name, reason=f"{share_words}: {words}", until=until)
+    return Wait(subject=name, reason=f"stands at {step.percent:g} %, inconclusive: {words}; {by_hand}")
