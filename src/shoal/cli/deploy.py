@@ -12,6 +12,7 @@ from shoal.cli.options import connect, file_option, shoal_command
 from shoal.cli.output import count, emit, say
 from shoal.cli.target import app_of
 from shoal.cli.waiting import READY_S_MAX, Waiting
+from shoal.errors import UsageError
 from shoal.model.status import AppStatus
 from shoal.paths import StateFolder
 
@@ -20,9 +21,19 @@ from shoal.paths import StateFolder
     "deploy",
     ("shoal deploy", "rolls out what differs from what runs, and waits for it"),
     ("shoal deploy cart-service", "this service alone; all others stay as they run"),
+    ("shoal deploy cart-service --canary", "first with 10 %, then 50 % of the requests, judged at each step"),
     ("shoal deploy --detach", "returns at once; shoal status shows how far it is"),
 )
 @click.argument("services", nargs=-1, metavar="[SERVICE]...", type=ServiceName())
+@click.option("--canary", is_flag=True, help="Try it out with a share of the requests first.")
+@click.option(
+    "--steps",
+    default="10,50",
+    show_default=True,
+    metavar="PERCENT,...",
+    help="With --canary: the shares, one after the other.",
+)
+@click.option("--no-auto", is_flag=True, help="With --canary: a person takes each step (shoal promote).")
 @click.option("-d", "--detach", is_flag=True, help="Do not wait for its end.")
 @click.option(
     "--timeout",
@@ -33,12 +44,24 @@ from shoal.paths import StateFolder
     help="How long to wait; it goes on afterwards.",
 )
 @file_option()
-def command(services: tuple[str, ...], detach: bool, timeout: float, file: Path | None, as_json: bool) -> None:
+def command(
+    services: tuple[str, ...],
+    canary: bool,
+    steps: str,
+    no_auto: bool,
+    detach: bool,
+    timeout: float,
+    file: Path | None,
+    as_json: bool,
+) -> None:
     """Roll out the app file and the code as they are now: new replicas first, old ones leave when those serve.
 
     A revision that crashes, or does not get ready, is taken back by itself; the exit status is 5 then, and the reason
     and the last lines are shown. What has not changed is not touched. With SERVICE, only the changes of these services
     are made. Needs a running app: `shoal up` starts one.
+
+    With --canary a few new replicas get a share of the requests; what they answer is compared with what the old ones
+    do. A bad one is taken back, a good one goes on; an undecided one stands, until `shoal promote` or `shoal abort`.
     """
     from shoal.spec.wire import to_plain
 
@@ -46,7 +69,7 @@ def command(services: tuple[str, ...], detach: bool, timeout: float, file: Path 
     app = app_of(None, None, file, verb="deploy")
     folder = Path(app.folder)
     client = connect(folder)
-    deployment = client.deploy(to_plain(app), only=services)
+    deployment = client.deploy(to_plain(app), only=services, canary=_plan(steps, not no_auto) if canary else None)
     if detach:
         if as_json:
             emit(deployment)
@@ -62,9 +85,25 @@ def command(services: tuple[str, ...], detach: bool, timeout: float, file: Path 
     say(done(status, deployment.rolling, time.monotonic() - started_at))
 
 
+def _plan(steps: str, auto: bool) -> dict[str, object]:
+    """A `model.rollout.CanaryPlan`. Raises UsageError."""
+    try:
+        percents = [float(step.strip().removesuffix("%")) for step in steps.split(",")]
+    except ValueError:
+        percents = []
+    if not percents or not all(0 < percent < 100 for percent in percents) or percents != sorted(set(percents)):
+        raise UsageError(
+            f"--steps {steps} are no growing shares between 0 and 100", way_out="write them like this: --steps 10,50"
+        )
+    return {"steps": [{"percent": percent} for percent in percents], "auto": auto}
+
+
 def done(status: AppStatus, rolled: tuple[str, ...], took_s: float) -> str:
     """`web is at revision 4 (3.2 s)`"""
-    revisions = [f"{s.name} is at revision {s.revision}" for s in status.services if s.name in rolled]
+    of_these = [s for s in status.services if s.name in rolled]
+    if standing := [f"{s.name}: {s.rollout.step}" for s in of_these if s.rollout is not None and s.rollout.stands]:
+        return "\n".join(standing)
+    revisions = [f"{s.name} is at revision {s.revision}" for s in of_these]
     if not revisions:
         return f"{count(len(status.services), 'service')}: nothing to roll out"
     return f"{', '.join(revisions)} ({took_s:.1f} s)"

@@ -36,6 +36,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "events": ("shoal.cli.events", "Show what happened."),
     "explain": ("shoal.cli.explain", "Tell why a service is as it is."),
     "scale": ("shoal.cli.scale", "Set how many replicas a service has."),
+    "promote": ("shoal.cli.promote", "Take a service's canary to its next step."),
+    "abort": ("shoal.cli.abort", "Take a service's canary back."),
     "restart": ("shoal.cli.restart", "Replace a service's replicas, one by one."),
     "revisions": ("shoal.cli.revisions", "List a service's revisions."),
     "rollback": ("shoal.cli.rollback", "Return a service to an older revision."),

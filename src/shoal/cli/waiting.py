@@ -53,7 +53,7 @@ class Waiting:
             only = [s for s in failing(status) if s in concerned]
             if only or elapsed_s > self._timeout_s:
                 raise why_not_ready(status, elapsed_s)
-            if any(s.rollout is not None and s.rollout.under_way for s in concerned):
+            if any(s.rollout is not None and s.rollout.under_way and not s.rollout.stands for s in concerned):
                 return False
             if back := rolled_back(status, services):
                 raise why_rolled_back(back)

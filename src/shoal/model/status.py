@@ -95,6 +95,11 @@ class RolloutStatus:
         return self.state in ("preparing", "canary", "rolling", "rolling-back")
 
     @property
+    def stands(self) -> bool:
+        """A canary that only a person takes on."""
+        return self.state == "canary" and "shoal promote" in self.step
+
+    @property
     def went_wrong(self) -> bool:
         return self.state in ("rolling-back", "rolled-back", "failed")
 
