@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from . import namespaces
+from .mounts import Mounts
 from .networks import Network
 
-Namespace = tuple[str | None, str | None, Network | None]
+Namespace = tuple[str | None, str | None, Network | None, Mounts | None]
 """What `namespaces.enter` takes."""
 
 SETUP_S_MAX = 5.0

@@ -13,7 +13,9 @@ CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
+MS_RDONLY, MS_REMOUNT, MS_MOVE = 1, 32, 8192
 MS_BIND, MS_REC, MS_SLAVE = 4096, 16384, 1 << 19
+_MNT_DETACH = 2
 F_GETPIPE_SZ = 1032
 _PR_SET_CHILD_SUBREAPER = 36
 _SPLICE_F_NONBLOCK = 2
@@ -45,6 +47,19 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str = ""
     encoded = None if kind is None else kind.encode()
     pointer = ctypes.c_ulong(flags)
     _checked(_libc.mount(os.fsencode(source), os.fsencode(target), encoded, pointer, data.encode() or None), target)
+
+
+def unmount(target: str) -> None:
+    """With all below it, at once for whoever looks; what is open stays. OSError, with the target's name."""
+    _checked(_libc.umount2(os.fsencode(target), _MNT_DETACH), target)
+
+
+def pivot_root(new: str, old: str) -> None:
+    """`new`, a mount, becomes the root; the old one is at `old` then. OSError: the root is none (a chroot, an initramfs),
+    or the C library does not have the call."""
+    if not hasattr(_libc, "pivot_root"):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), "/")
+    _checked(_libc.pivot_root(os.fsencode(new), os.fsencode(old)), "/")
 
 
 def become_subreaper() -> None:

@@ -1,4 +1,5 @@
-"""Enters a mount namespace in which `/etc/hosts` is a private file; and a network of its own, where one is wanted.
+"""Enters a mount namespace in which `/etc/hosts` is a private file, and others where they are wanted; and a network of
+its own, where one is wanted.
 
 Unprivileged it takes a user namespace, in which we are root and may mount, and in it a second one that maps us back to
 the user we were: programs that look at their uid notice nothing. Root needs the mount namespace alone.
@@ -8,7 +9,8 @@ from __future__ import annotations
 
 import os
 
-from . import linux, networks
+from . import linux, mounts, networks
+from .mounts import Mounts
 from .networks import Network
 
 HOSTS = "/etc/hosts"
@@ -29,9 +31,17 @@ class NetworkError(NamespaceError):
     code = "network-failed"
 
 
-def enter(hosts: str | None, nsswitch: str | None, network: Network | None = None) -> None:
-    """Moves this (single-threaded) process into its own namespaces, with the two files bound over the machine's and the
-    network. `hosts` None: the machine's own files stay.
+class FilesError(NamespaceError):
+    """What could not be put at its path, in words."""
+
+    code = "files-failed"
+
+
+def enter(
+    hosts: str | None, nsswitch: str | None, network: Network | None = None, files: Mounts | None = None
+) -> None:
+    """Moves this (single-threaded) process into its own namespaces, with the two files bound over the machine's, the
+    network and, where there are `hosts`, the files. `hosts` None: the machine's own files stay.
 
     NamespaceError: the process may be half way in; it should end.
     """
@@ -57,6 +67,8 @@ def enter(hosts: str | None, nsswitch: str | None, network: Network | None = Non
             _bind(hosts, target, nsswitch)
         if resolv is not None and os.path.isfile(RESOLV):
             _mount(resolv, os.path.realpath(RESOLV), None, linux.MS_BIND)
+        if hosts is not None and files is not None:
+            _put(files)
     if unprivileged and (network is None or network.kind in (networks.OWN, networks.ENTER)):
         _unshare(linux.CLONE_NEWUSER)
         _map(inside=(uid, gid), outside=(0, 0))
@@ -77,6 +89,13 @@ def _bind(hosts: str, target: str, nsswitch: str | None) -> None:
     for folder in {os.path.realpath(path) for path in _NSCD if os.path.isdir(path)}:
         # Empty: glibc asks nscd's cache before any file.
         _mount("none", folder, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC, "size=4k,mode=755")
+
+
+def _put(files: Mounts) -> None:
+    try:
+        mounts.put(files)
+    except mounts.MountError as error:
+        raise FilesError(str(error)) from error
 
 
 def _enter_network(network: Network) -> None:

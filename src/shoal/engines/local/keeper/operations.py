@@ -10,6 +10,7 @@ from . import PROTOCOL, VERSION, networks
 from .child import Namespace
 from .clients import Client
 from .lease import LeaseError, NetworkLease
+from .mounts import Mount, Mounts
 from .networks import Network
 from .processes import Processes, RequestError
 
@@ -73,11 +74,12 @@ class Operations:
         network = wanted.get("network")
         if network is None and hosts is None:
             raise RequestError("bad-request", "'namespace' must have 'hosts', 'network' or both")
+        files = _mounts(wanted.get("files"))
         if network is None:
-            return hosts, nsswitch, None
+            return hosts, nsswitch, None, files
         if not isinstance(network, dict):
             raise RequestError("bad-request", "'network' must be null or an object with 'kind'")
-        return hosts, nsswitch, self._network(network)
+        return hosts, nsswitch, self._network(network), files
 
     def _network(self, wanted: dict[str, Any]) -> Network:
         kind = _get(wanted, "kind", str)
@@ -125,6 +127,23 @@ class Operations:
         return {}
 
 
+def _mounts(wanted: object) -> Mounts | None:
+    """`{"place": ..., "mounts": [[source, target, read only], ...]}`."""
+    if wanted is None:
+        return None
+    if not isinstance(wanted, dict):
+        raise RequestError("bad-request", "'files' must be null or an object with 'place' and 'mounts'")
+    found: list[Mount] = []
+    for entry in _get(wanted, "mounts", list):
+        if not isinstance(entry, list) or [type(part) for part in entry] != [str, str, bool]:
+            raise RequestError("bad-request", "each of 'mounts' must be source, target, and whether it is read-only")
+        source, target, read_only = entry
+        if not all(os.path.isabs(path) and "\0" not in path for path in (source, target)):
+            raise RequestError("bad-request", f"{source!r} and {target!r} must be absolute paths")
+        found.append(Mount(source, os.path.normpath(target), read_only=read_only))
+    return Mounts(_get(wanted, "place", str), found)
+
+
 def _get(request: dict[str, Any], key: str, kind: type) -> Any:
     value = request.get(key)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -134,7 +153,7 @@ def _get(request: dict[str, Any], key: str, kind: type) -> Any:
     return value
 
 
-_KINDS = {str: "a string", int: "a whole number", bool: "true or false"}
+_KINDS = {str: "a string", int: "a whole number", bool: "true or false", list: "a list"}
 
 
 def _strings(request: Request, key: str) -> list[str]:

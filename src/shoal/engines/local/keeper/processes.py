@@ -72,7 +72,7 @@ class Processes:
         namespace: child.Namespace | None,
     ) -> int:
         """Returns the pid. RequestError: `exists`, `exec-failed`, `namespace-failed`, `network-failed`,
-        `bad-request`."""
+        `files-failed`, `bad-request`."""
         if not valid_name(name):
             raise RequestError("bad-request", f"{name!r} cannot name a process: letters, digits, '.', '_', '-' only")
         old = self.by_name.get(name)
