@@ -140,7 +140,11 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
             names_reason=engine.names_reason,
             no_way_out=engine.no_way_out,
         ),
-        check_ports=lambda app: [*engine.check_networks(app), *engine.check_ports(app)],
+        check_ports=lambda app: [
+            *engine.check_networks(app),
+            *engine.check_surroundings(app),
+            *engine.check_ports(app),
+        ],
         context=lambda desired, service: engine.exec_context(
             desired.app, controller.edges, desired.targets[service].revision
         ),

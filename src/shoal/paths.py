@@ -74,6 +74,11 @@ class StateFolder:
         return self.root / "hosts"
 
     @property
+    def files(self) -> Path:
+        """Contents that services find at absolute paths, by their digests."""
+        return self.root / "files"
+
+    @property
     def envoy(self) -> Path:
         """Envoy's bootstrap."""
         return self.root / "envoy"

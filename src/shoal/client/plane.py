@@ -134,7 +134,11 @@ def entering(context: ExecContext, argv: Sequence[str]) -> list[str]:
     if context.hosts is None and context.network is None:
         return list(argv)
     enter = Path(start.__file__).with_name("enter.py")
-    inside = [context.hosts or "-", context.nsswitch or "-", *([context.network] if context.network else [])]
+    inside = [context.hosts or "-", context.nsswitch or "-"]
+    if context.network or context.files:
+        inside.append(context.network or "-")
+    if context.files:
+        inside.append(context.files)
     return [sys.executable, "-I", "-S", str(enter), *inside, "--", *argv]
 
 

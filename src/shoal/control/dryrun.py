@@ -11,6 +11,7 @@ from shoal.control.rollouts import deployed
 from shoal.model import action as act
 from shoal.model.app import App, Command, PythonApp, Service
 from shoal.model.status import Change, ChangeKind, DryRun
+from shoal.model.surroundings import GivenFile, Static
 from shoal.model.traffic import Policy, words
 from shoal.model.world import Desired, Observed, Revision, Target
 from shoal.planner import plan
@@ -77,6 +78,8 @@ def differences(before: Service, after: Service) -> Iterator[str]:
         elif field.name == "edges":
             for callee in dict([*old, *new]):
                 yield from _policies(f"calls.{callee}.", before.edge(callee), after.edge(callee))
+        elif field.name == "files":
+            yield from _files({one.target: one for one in old}, {one.target: one for one in new})
         elif field.name == "workload":
             yield f"{_shown(old)} -> {_shown(new)}"
         elif key := _KEYS.get(field.name, field.name):
@@ -88,6 +91,14 @@ def _policies(where: str, before: Policy, after: Policy) -> Iterator[str]:
     for key in {**old, **new}:
         if old.get(key) != new.get(key):
             yield f"{where}{key}: {old.get(key, 'default')} -> {new.get(key, 'default')}"
+
+
+def _files(before: Mapping[str, GivenFile], after: Mapping[str, GivenFile]) -> Iterator[str]:
+    """Paths only: a file may be a key."""
+    for target in sorted(before.keys() | after.keys()):
+        if before.get(target) != after.get(target):
+            how = " (new)" if target not in before else " (gone)" if target not in after else ""
+            yield f"files.{target}{how}"
 
 
 def _variables(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:
@@ -105,6 +116,8 @@ def _shown(value: object) -> str:
         case Command():
             shell = value.argv[:2] == ("/bin/sh", "-c")
             return "command " + (value.argv[2] if shell else " ".join(value.argv))
+        case Static():
+            return f"static {value}"
         case None | "" | ():
             return "none"
         case bool():

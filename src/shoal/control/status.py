@@ -27,6 +27,7 @@ from shoal.model.status import (
     ServiceStatus,
     Setting,
 )
+from shoal.model.surroundings import Static
 from shoal.model.topology import EdgeMap
 from shoal.model.world import Desired, Observed, ProxyState, Target
 from shoal.planner import Plan
@@ -250,6 +251,8 @@ def runs(service: Service) -> str:
             return "command " + " ".join(service.workload.argv)
         case External():
             return f"external {service.workload}" + (" over TLS" if service.workload.tls else "")
+        case Static():
+            return f"static {service.workload}"
 
 
 def explain(
@@ -349,5 +352,12 @@ def _settings(target: Target, desired: Desired, no_way_out: str) -> tuple[Settin
         *policies.of_service(desired.app, service),
         setting("names", service.names.value, plain.names.value),
         setting("env_file", ", ".join(service.env_files) or "none", "none"),
+        *(Setting(name="file", value=file.target, source="app file") for file in service.files),
+        *(Setting(name="volume", value=str(volume), source="app file") for volume in service.volumes),
+        *(
+            Setting(name=name, value=version, source="app file")
+            for name, version in (("python", service.python), ("node", service.node))
+            if version
+        ),
         *(Setting(name=f"env {key}", value="set", source="app file") for key, _ in service.env),
     )

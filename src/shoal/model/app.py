@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from shoal.model.health import HealthCheck as HealthCheck
 from shoal.model.policy import DEFAULT_ROLLOUT, RolloutPolicy
+from shoal.model.surroundings import GivenFile, Static, Volume
 from shoal.model.traffic import NOTHING, Policy
 
 
@@ -132,7 +133,7 @@ class Service:
 
     name: str
     """A DNS-1123 label: lower case letters, digits and `-`, at most 63."""
-    workload: PythonApp | Command | External
+    workload: PythonApp | Command | External | Static
     folder: str
     """Absolute: the working directory of its processes."""
     port: int | None = None
@@ -190,6 +191,11 @@ class Service:
     so that it may connect to everything where the machine has a way (pasta)."""
     rollout: RolloutPolicy = DEFAULT_ROLLOUT
     """How its replicas are replaced."""
+    files: tuple[GivenFile, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    python: str = ""
+    """The version that it needs, as `3.12` or `3.12.1`. Empty: what its folder asks for."""
+    node: str = ""
 
     @property
     def every_port(self) -> tuple[Port, ...]:

@@ -273,6 +273,8 @@ class ExecContext:
     network: str | None = None
     """Whose network the command enters, for a service with networks of its own: process ids, of who holds the app's
     mesh network and of a replica, `412:590`."""
+    files: str | None = None
+    """What is at absolute paths there, in JSON as the keeper takes it. None: nothing, or no namespace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,8 +23,9 @@ from shoal.model.app import (
 )
 from shoal.model.health import HealthCheck
 from shoal.model.policy import RolloutPolicy
+from shoal.model.surroundings import Static
 from shoal.model.traffic import Policy
-from shoal.spec import barriers, building, probes, references, rolling
+from shoal.spec import barriers, building, mounts, probes, references, rolling
 from shoal.spec import edges as traffic
 from shoal.spec.authorities import external
 from shoal.spec.document import Document, Loc
@@ -98,6 +99,7 @@ class _Check:
             self.review.at_key((), "the app has no services", "add: services: {hello: {run: 'hello:app', port: 8080}}")
         self.ports = Ports(self.review, self.file)
         traffic.whole(self.review, ("defaults",), self.file.defaults)
+        self.mounts = mounts.Mounts(self.review, self.folder, self.file.volumes)
         services = [self._service(name, service) for name, service in self.file.services.items()]
         services += [self._job(name, job) for name, job in self.file.jobs.items()]
         barriers.check_cycles(self.review, self.file.services)
@@ -111,8 +113,10 @@ class _Check:
         barriers.check(review, name, self.file.services, self.known)
         ports = self.ports.of(name)
         main = ports[0] if ports else None
-        if main is None and service.run is not None and self.ports.sound(name):
-            review.at_key((*loc, "run"), "an application needs a port", "add 'port', where the others reach it")
+        served = next((key for key in ("run", "static") if getattr(service, key) is not None), "")
+        if main is None and served and self.ports.sound(name):
+            what = "an application needs a port" if served == "run" else "files are served on a port"
+            review.at_key((*loc, served), what, "add 'port', where the others reach it")
         scope = references.Scope(
             own=name,
             ports=self.ports.names(),
@@ -148,21 +152,31 @@ class _Check:
             stop_signal=service.stop_signal,
             names=Names(service.names),
             rollout=self._rollout(loc, service),
+            files=self.mounts.files(loc, service, scope),
+            volumes=self.mounts.volumes(loc, service, scope),
+            python=service.python or "",
+            node=service.node or "",
             **networked(review, loc, service),
         )
 
-    def _workload(self, loc: Loc, service: ServiceFile, scope: references.Scope) -> PythonApp | Command | External:
+    def _workload(
+        self, loc: Loc, service: ServiceFile, scope: references.Scope
+    ) -> PythonApp | Command | External | Static:
         review = self.review
         if service.external is not None:
             return external(review, (*loc, "external"), service.external, self.folder)
-        if service.run is not None and service.command is not None:
-            review.at_key((*loc, "command"), "a service has either 'run' or 'command'", "remove one")
+        ways = [key for key in ("run", "command", "static") if getattr(service, key) is not None]
+        if len(ways) > 1:
+            review.at_key((*loc, ways[1]), f"a service has either '{ways[0]}' or '{ways[1]}'", "remove one")
         if service.run is not None:
             module, _, attribute = service.run.partition(":")
             return PythonApp(module=module, attribute=attribute)
         if service.command is not None:
             return Command(argv=self._argv((*loc, "command"), service.command, scope))
-        if all(review.sound(*loc, key) for key in ("run", "command", "external")):
+        if service.static is not None:
+            ports = self.ports.of(loc[1] if isinstance(loc[1], str) else "")
+            return mounts.static(review, loc, service, ports[0].protocol if ports else Protocol.HTTP)
+        if all(review.sound(*loc, key) for key in ("run", "command", "static", "external")):
             review.at_key(loc, "nothing to run", "add 'run: module:attribute' for a Python app, or 'command'")
         return Command(argv=())
 
@@ -218,6 +232,10 @@ class _Check:
             calls=tuple(job.calls),
             edges=self._edges(loc, job),
             restart=Restart.NEVER,
+            files=self.mounts.files(loc, job, scope),
+            volumes=self.mounts.volumes(loc, job, scope),
+            python=job.python or "",
+            node=job.node or "",
             job=Job(schedule=job.schedule or "", timeout_s=seconds(job.timeout) if job.timeout else None),
         )
 

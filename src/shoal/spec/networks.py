@@ -24,8 +24,9 @@ def networked(review: Review, loc: Loc, service: ServiceFile) -> Networked:
     if service.listen is not None:
         if network is Network.HOST and review.sound(*loc, "network"):
             review.at_key((*loc, "listen"), "needs a network of its own", "add 'network: own', or listen on $PORT")
-        elif service.run is not None:
-            review.at_key((*loc, "listen"), "a 'run' service is served where Shoal says", "remove it")
+        elif service.run is not None or service.static is not None:
+            what = "run" if service.run is not None else "static"
+            review.at_key((*loc, "listen"), f"a '{what}' service is served where Shoal says", "remove it")
     if service.egress is not None and network is Network.HOST and review.sound(*loc, "network"):
         message = "cannot hold a service back that shares the machine's network"
         review.at_key((*loc, "egress"), message, "add 'network: own', or remove it")

@@ -112,6 +112,8 @@ def markdown() -> str:
         ("health", "HealthFile"),
         ("external", "ExternalFile"),
         ("rollout", "RolloutFile"),
+        ("static", "StaticFile"),
+        ("files.<path>", "GivenFileFile"),
     )
     for heading, kind in (*own, *nested):
         also = "`, `startup`, `liveness" if kind == "HealthFile" else ""
@@ -186,7 +188,7 @@ def _flow(value: object) -> str:
 def _quote(value: object) -> str:
     if isinstance(value, dict | list):
         return _flow(value)
-    text = str(value)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
     return json.dumps(text) if any(c in text for c in "{}[],:") else text
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from shoal.spec import traffic
+from shoal.spec.around import GivenFileFile, StaticFile
 from shoal.spec.document import Document, Loc
 from shoal.spec.outside import ExternalFile
 from shoal.spec.problems import Problem, did_you_mean
@@ -70,6 +71,8 @@ class Review:
                 self._drop_empty(value, here)
             elif value is None and loc[2:] == ("calls",):
                 plain[key] = {}  # a name alone, among others that have something to say
+            elif value is None and loc == ("volumes",):
+                plain[key] = {}  # as Compose writes them
             elif value is None:
                 hint = "write '' for an empty one" if "env" in loc else "give it one, or remove it"
                 self.at_key(here, "has no value", hint)
@@ -134,6 +137,10 @@ def _model_at(loc: Loc) -> type[BaseModel]:
             return PortFile
         case ("services", _, "rollout", *_) | ("defaults", "rollout", *_):
             return RolloutFile
+        case ("services", _, "static", *_):
+            return StaticFile
+        case ("services" | "jobs", _, "files", *_):
+            return GivenFileFile
         case ("gateway", "routes", *_):
             return RouteFile
     models: dict[str | int, type[BaseModel]] = {"gateway": GatewayFile, "defaults": DefaultsFile, "jobs": JobFile}

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from shoal.model import cron
+from shoal.spec.around import GivenFiles, NodeVersion, PythonVersion, SharedVolumes, Static, Volumes
 from shoal.spec.building import Build
 from shoal.spec.egress import Egress
 from shoal.spec.outside import Outside
@@ -359,11 +360,11 @@ OneRoute = Annotated[RouteFile, BeforeValidator(_mapping_of("service"), json_sch
 
 
 class ServiceFile(TrafficKeys):
-    """One service: what it runs, and what it needs. Exactly one of `run`, `command` and `external`."""
+    """One service: what it runs, and what it needs. Exactly one of `run`, `command`, `static` and `external`."""
 
     model_config = ConfigDict(
         title="Service",
-        json_schema_extra={"oneOf": [{"required": ["run"]}, {"required": ["command"]}, {"required": ["external"]}]},
+        json_schema_extra={"oneOf": [{"required": [key]} for key in ("run", "command", "static", "external")]},
     )
 
     run: Annotated[str, BeforeValidator(check_run), Field(json_schema_extra={"pattern": _RUN})] | None = Field(
@@ -377,6 +378,11 @@ class ServiceFile(TrafficKeys):
         description="A program in any language. Text goes through `/bin/sh -c`; a list is the program and its "
         "arguments, with no shell. It should listen on `$PORT`; `${port}` and `${<service>.url}` are filled in.",
         examples=["node server.js", ["./server", "--listen", "127.0.0.1:${port}"]],
+    )
+    static: Static | None = Field(
+        default=None,
+        description="A folder of files, served over HTTP by Shoal itself, or a mapping (below). Needs `port`.",
+        examples=["dist", {"folder": "dist", "spa": True}],
     )
     cwd: Annotated[str, BeforeValidator(_folder)] | None = Field(
         default=None,
@@ -439,6 +445,31 @@ class ServiceFile(TrafficKeys):
         description="Files of variables (`NAME=value` a line, as Docker Compose reads them), relative to the app "
         "file's folder. A later file wins over an earlier one, `env` over all of them.",
         examples=[".env", [".env", "secrets.env"]],
+    )
+    files: GivenFiles = Field(
+        default_factory=dict,
+        description="Files that its processes find at absolute paths, and nobody else does (Linux): path to file, "
+        "relative to the app file's folder, or to a mapping (below). They are read-only, and part of the revision.",
+        examples=[{"/etc/app.conf": "conf/app.conf"}],
+    )
+    volumes: Volumes = Field(
+        default_factory=list,
+        description="Folders that its processes find at absolute paths, and that outlive them (Linux): "
+        "`name:/path`, kept in `.shoal/data`, or `./folder:/path`, relative to the app file's folder; with `:ro` at "
+        "the end they are read-only. All replicas share them.",
+        examples=[["data:/var/lib/app", "./conf:/etc/app:ro"]],
+    )
+    python: PythonVersion | None = Field(
+        default=None,
+        description="The Python that it runs on, found on this machine. Default: what `.python-version` or "
+        "`requires-python` beside its requirements asks for, else Shoal's own.",
+        examples=["'3.12'"],
+    )
+    node: NodeVersion | None = Field(
+        default=None,
+        description="The Node that is first on its `PATH`, found on this machine. Default: what `.nvmrc` or "
+        "`.node-version` in its folder asks for, else the first on the `PATH`.",
+        examples=[20],
     )
     health: Health | None = Field(
         default=None,
@@ -566,6 +597,10 @@ class JobFile(_Strict):
     env: Variables = Field(default_factory=dict, description="As `env` of a service.")
     env_file: Files = Field(default_factory=list, description="As `env_file` of a service.")
     calls: Calls = Field(default_factory=dict, description="As `calls` of a service.")
+    files: GivenFiles = Field(default_factory=dict, description="As `files` of a service.")
+    volumes: Volumes = Field(default_factory=list, description="As `volumes` of a service.")
+    python: PythonVersion | None = Field(default=None, description="As `python` of a service.")
+    node: NodeVersion | None = Field(default=None, description="As `node` of a service.")
 
 
 class GatewayFile(_Strict):
@@ -608,6 +643,11 @@ class AppFile(_Strict):
         json_schema_extra={"propertyNames": {"pattern": f"^{_LABEL}$"}},
     )
     defaults: DefaultsFile | None = Field(default=None, description="What every service has. Default: nothing.")
+    volumes: SharedVolumes = Field(
+        default_factory=list,
+        description="Names of volumes that are one for all services. A name that is not here is each service's own.",
+        examples=[["uploads"]],
+    )
 
 
 def json_schema() -> dict[str, Any]:

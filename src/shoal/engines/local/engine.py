@@ -226,6 +226,10 @@ class LocalEngine:
         possible, why_not = detection.detect()
         return [] if possible else [f"service {name!r} cannot have 'network: own' here: {why_not}" for name in wanting]
 
+    def check_surroundings(self, app: App) -> list[str]:
+        """One line for each service that cannot have what it wants around it on this machine."""
+        return self._launcher.check_surroundings(app)
+
     # --- ports.Engine: replicas
 
     async def start(self, launch: Launch) -> None:
@@ -322,7 +326,8 @@ class LocalEngine:
         except KeeperError:
             pass  # it knows nothing of it either
         service = process.tag.service if process is not None else None
-        self._launcher.release(replica, service, {p.tag.hosts for p in self._processes.values() if p.tag.hosts})
+        hosts = {p.tag.hosts for p in self._processes.values() if p.tag.hosts}
+        self._launcher.release(replica, service, hosts, {f for p in self._processes.values() for f in p.tag.files})
 
     # --- ports.Engine: the proxy
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
-from shoal.engines.local import old_logs, surroundings
+from shoal.engines.local import old_logs, pins, surroundings
 from shoal.engines.local.environments import Environment, Environments
+from shoal.engines.local.given import Given
 from shoal.engines.local.hosts import HostsFiles
 from shoal.engines.local.keeper import outside
 from shoal.engines.local.networks import resolver, ways_out
 from shoal.engines.local.networks.addresses import AddressLeases
 from shoal.engines.local.overlays import Overlays
 from shoal.engines.local.ports import PortLeases
+from shoal.engines.local.sources import sites
 from shoal.engines.local.sources.homes import Furnishing, Home, Homes
 from shoal.engines.local.sources.snapshots import Snapshot
 from shoal.engines.local.surroundings import Place
@@ -29,6 +32,7 @@ from shoal.model.event import ReplicaProgressed, RevisionProgressed, Warned
 from shoal.model.health import HealthCheck
 from shoal.model.replica import Address, TcpAddress, UnixAddress
 from shoal.model.status import ExecContext
+from shoal.model.surroundings import Static
 from shoal.model.topology import EdgeMap
 from shoal.model.world import Revision
 from shoal.paths import StateFolder
@@ -48,6 +52,16 @@ class Prepared:
     """Its own resolv.conf there; None: the machine's."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Furnished:
+    """What the replicas of a revision share."""
+
+    home: Home
+    environment: Environment | None
+    overlay: Path | None
+    tools: tuple[Path, ...]
+
+
 class Launcher:
     """`named`: whether processes can have private hosts files here; set once it is known."""
 
@@ -63,6 +77,7 @@ class Launcher:
         self._environments = Environments(state.environments, python=python)
         self._overlays = Overlays(state.environments / "overlays")
         self._hosts = HostsFiles(state.hosts)
+        self._given = Given(state)
         self._base = surroundings.base_environment(os.environ)
         self._variables: dict[str, Mapping[str, str]] = {}
         self._warned: set[tuple[str, str]] = set()
@@ -74,8 +89,8 @@ class Launcher:
         async def progress(message: str) -> None:
             await self._inbox.put(ReplicaProgressed(at=self._clock.now(), replica=launch.replica, message=message))
 
-        home, environment, overlay = await self._furnished(launch.revision, app, edges, progress)
-        service = replace(service, folder=str(home.folder))
+        shared = await self._furnished(launch.revision, app, edges, progress)
+        service = _at_home(service, shared.home)
         own = self.addresses.lease(launch.replica) if service.network is Network.OWN else None
         way_out = own is not None and service.egress is None and ways_out.detect()[0]
         address = self._address(launch.replica, app, service, own)
@@ -83,14 +98,15 @@ class Launcher:
         place = Place(
             replica=launch.replica,
             data_dir=self._data_folder(service),
-            environment=environment,
+            environment=shared.environment,
             named=self._is_named(service),
             port=address.port if isinstance(address, TcpAddress) else None,
             ports={name: where.port for name, _, where in ports},
             socket=Path(address.path) if isinstance(address, UnixAddress) else None,
-            overlay=overlay,
+            overlay=shared.overlay,
+            tools=shared.tools,
         )
-        namespace = self._namespace(app, edges, service)
+        namespace = self._namespace(app, edges, service, place)
         tag = ReplicaTag(
             replica=launch.replica,
             service=service.name,
@@ -98,7 +114,8 @@ class Launcher:
             attempt=launch.attempt,
             address=address,
             health=_filled(service.health, app, service, edges, place),
-            hosts=namespace["hosts"] if namespace else None,
+            hosts=str(namespace["hosts"]) if namespace else None,
+            files=_sources(namespace),
             asked_at=self._clock.now(),
             eager=app.dev,
             protocol=service.protocol,
@@ -134,6 +151,17 @@ class Launcher:
         path = resolver.file_for(self._state.hosts) if service.egress is None else None
         return None if path is None else str(path)
 
+    def check_surroundings(self, app: App) -> list[str]:
+        """One line for each service that cannot have what it wants around it here."""
+        found: list[str] = []
+        for service in app.services:
+            try:
+                self._check_names(service)
+                self._given.check(app, service)
+            except EngineError as error:
+                found.append(str(error))
+        return found
+
     async def furnish(self, preparation: Preparation) -> None:
         """Makes what the replicas of a revision share: its environment, its copy of the source. EngineError."""
         revision = preparation.revision
@@ -147,18 +175,33 @@ class Launcher:
 
         await self._furnished(revision, preparation.app, preparation.edges, progress)
 
-    async def _furnished(
-        self, revision: Revision, app: App, edges: EdgeMap, progress: Progress
-    ) -> tuple[Home, Environment | None, Path | None]:
-        """Where its replicas start, their environment and its overlay."""
+    async def _furnished(self, revision: Revision, app: App, edges: EdgeMap, progress: Progress) -> _Furnished:
         service = revision.service
         snapshot = await asyncio.to_thread(self.homes.snapshot_of, revision)
-        found = await self._environments.prepare(
-            Path(service.folder), Path(app.folder), progress, dev=app.dev, snapshot=snapshot
-        )
-        environment, overlay = await self._for_workload(service, found, progress)
-        furnishing = self._furnishing(revision, snapshot, app, edges, environment)
-        return await self.homes.ready(furnishing, progress), environment, overlay
+        environment: Environment | None = None
+        overlay: Path | None = None
+        own: Path | None = None
+        if _has_python(service, dev=app.dev):
+            found = await self._environments.prepare(
+                Path(service.folder), Path(app.folder), progress,
+                dev=app.dev, snapshot=snapshot, python=service.python, service=service.name,
+            )  # fmt: skip
+            environment, overlay = await self._for_workload(service, found, progress)
+            own = found.python if found.folder is None else None
+        tools = await asyncio.to_thread(self._tools, app, service, snapshot, own)
+        furnishing = self._furnishing(revision, snapshot, app, edges, environment, tools)
+        if sites.is_outside(service) and snapshot is not None:
+            await self.warn(
+                service.name,
+                f"serves {sites.folder_of(service, Path(service.folder))}, which is outside its folder and so no part "
+                "of a revision",
+                "name the folder that it is in: cwd",
+            )
+        home = await self.homes.ready(furnishing, progress)
+        return _Furnished(home=home, environment=environment, overlay=overlay, tools=tools)
+
+    def _tools(self, app: App, service: Service, snapshot: Snapshot | None, own: Path | None) -> tuple[Path, ...]:
+        return pins.tools(app, service, snapshot, own, self._base.get("PATH", os.defpath))
 
     def _furnishing(
         self,
@@ -167,6 +210,7 @@ class Launcher:
         app: App,
         edges: EdgeMap,
         environment: Environment | None,
+        tools: tuple[Path, ...],
     ) -> Furnishing:
         service = revision.service
         place = Place(
@@ -174,6 +218,7 @@ class Launcher:
             data_dir=self._data_folder(service),
             environment=environment,
             named=False,
+            tools=tools,
         )
         return Furnishing(
             revision=revision,
@@ -186,14 +231,19 @@ class Launcher:
         """EngineError: its snapshot, or the inputs of its environment, cannot be read."""
         snapshot = self.homes.snapshot_of(revision)
         service = revision.service
-        environment: Environment | None = self._environments.locate(
-            Path(service.folder), Path(app.folder), dev=app.dev, snapshot=snapshot
-        )
+        environment: Environment | None = None
+        if _has_python(service, dev=app.dev):
+            environment = self._environments.locate(
+                Path(service.folder), Path(app.folder),
+                dev=app.dev, snapshot=snapshot, python=service.python, service=service.name,
+            )  # fmt: skip
+        own = environment.python if environment is not None and environment.folder is None else None
+        tools = self._tools(app, service, snapshot, own)
         if environment is not None and environment.folder is not None and not environment.folder.exists():
             environment = None
         if environment is not None and environment.folder is None and not isinstance(service.workload, PythonApp):
             environment = None
-        home = self.homes.locate(self._furnishing(revision, snapshot, app, edges, environment))
+        home = self.homes.locate(self._furnishing(revision, snapshot, app, edges, environment, tools))
         # Before the first replica there is no copy: the working tree is as near as it gets.
         folder = home.folder if home.folder.is_dir() else Path(service.folder)
         place = Place(
@@ -201,13 +251,16 @@ class Launcher:
             data_dir=self._data_folder(service),
             environment=environment,
             named=self._is_named(service),
+            tools=tools,
         )
-        namespace = self._namespace(app, edges, service)
+        namespace = self._namespace(app, edges, service, place) or {}
+        files = namespace.get("files")
         return ExecContext(
             env=surroundings.environment(self._base, app, service, edges, place),
             folder=str(folder),
-            hosts=namespace["hosts"] if namespace else None,
-            nsswitch=namespace["nsswitch"] if namespace else None,
+            hosts=namespace.get("hosts"),
+            nsswitch=namespace.get("nsswitch"),
+            files=json.dumps(files) if files is not None else None,
         )
 
     def variables(self, tag: ReplicaTag, pid: int) -> Mapping[str, str]:
@@ -227,10 +280,13 @@ class Launcher:
         environments = {Path(folder) for folder in used if folder}
         try:
             for revision in revisions:
+                service = revision.service
                 snapshot = self.homes.snapshot_of(revision)
-                folder = Path(revision.service.folder)
-                for dev in (False, True):
-                    found = self._environments.locate(folder, app_folder, dev=dev, snapshot=snapshot)
+                for dev in (False, True) if _has_python(service, dev=False) else ():
+                    found = self._environments.locate(
+                        Path(service.folder), app_folder,
+                        dev=dev, snapshot=snapshot, python=service.python, service=service.name,
+                    )  # fmt: skip
                     environments |= {found.folder} if found.folder is not None else set()
         except ShoalError:
             pass  # what it needs is not known, so no environment goes
@@ -242,7 +298,9 @@ class Launcher:
     def log_of(self, service: str, replica: str) -> Path:
         return self._state.logs / service / f"{replica}.log"
 
-    def release(self, replica: str, service: str | None, hosts_in_use: Collection[str]) -> None:
+    def release(
+        self, replica: str, service: str | None, hosts_in_use: Collection[str], files_in_use: Collection[str]
+    ) -> None:
         """Gives back what a replica had that will not come again."""
         self._variables.pop(replica, None)
         self.ports.release(replica)
@@ -252,6 +310,7 @@ class Launcher:
             self._state.replica_socket(replica).unlink(missing_ok=True)
             if service is not None:
                 self._hosts.drop_unused(service, hosts_in_use)
+                self._given.drop_unused(files_in_use)
         except OSError:
             pass  # left over, in a folder of our own
 
@@ -280,7 +339,7 @@ class Launcher:
 
     def _address(self, replica: str, app: App, service: Service, own: str | None) -> Address | None:
         """`own`: where a replica with a network of its own is in it."""
-        if isinstance(service.workload, PythonApp):
+        if isinstance(service.workload, PythonApp | Static):
             path = self._state.replica_socket(replica)
             try:
                 # Not for the sake of the next server, which could replace it, but for the probe: nobody must be taken
@@ -307,14 +366,27 @@ class Launcher:
     def _is_named(self, service: Service) -> bool:
         return self.named and service.names is Names.AUTO
 
-    def _namespace(self, app: App, edges: EdgeMap, service: Service) -> dict[str, str | None] | None:
+    def _namespace(self, app: App, edges: EdgeMap, service: Service, place: Place) -> dict[str, Any] | None:
+        self._check_names(service)
         if not self._is_named(service):
             return None
         nsswitch = self._hosts.write_nsswitch()
         return {
             "hosts": str(self._hosts.write(app, edges, service.name)),
             "nsswitch": str(nsswitch) if nsswitch is not None else None,
+            "files": self._given.prepare(
+                app, service, lambda text: surroundings.filled_text(text, app, service, edges, place)
+            ),
         }
+
+    def _check_names(self, service: Service) -> None:
+        if (service.files or service.volumes) and not self._is_named(service):
+            what = " and ".join(key for key in ("files", "volumes") if getattr(service, key))
+            raise EngineError(
+                f"service {service.name!r} cannot have {what!r} here: that takes a file system of its own, and "
+                f"{self.names_reason or 'names: env turns it off'}",
+                way_out="let it read its files where they are, and write below $SHOAL_DATA_DIR",
+            )
 
     def _data_folder(self, service: Service) -> Path:
         folder = self._state.data / service.name
@@ -323,6 +395,25 @@ class Launcher:
         except OSError as error:
             raise EngineError(f"{folder} cannot be made: {error.strerror}") from error
         return folder
+
+
+def _has_python(service: Service, *, dev: bool) -> bool:
+    """Whether it, or what builds it, may use Python: a site that nothing builds does not."""
+    return not isinstance(service.workload, Static) or (bool(service.build) and not dev)
+
+
+def _at_home(service: Service, home: Home) -> Service:
+    """As its replicas find it."""
+    if isinstance(service.workload, Static):
+        folder = str(sites.folder_of(service, home.folder))
+        service = replace(service, workload=replace(service.workload, folder=folder))
+    return replace(service, folder=str(home.folder))
+
+
+def _sources(namespace: dict[str, Any] | None) -> tuple[str, ...]:
+    """What is bound at absolute paths."""
+    files = namespace["files"] if namespace else None
+    return tuple(source for source, _, _ in files["mounts"]) if files else ()
 
 
 def further_lease(replica: str, port: str) -> str:

@@ -77,6 +77,8 @@ def python_version(environment: Environment) -> str:
                     return ".".join(value.strip().split(".")[:2])
         except OSError:
             pass
+    if environment.version:
+        return ".".join(environment.version.split(".")[:2])
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 

@@ -57,7 +57,7 @@ IGNORED = frozenset(
 def find(service_folder: Path, app_folder: Path, *, dev: bool = False) -> Recipe:
     """The nearest, from the service's folder up to the app's; with `dev` the developer's own `.venv` before all others.
     EngineError: what was found cannot be read."""
-    folders = list(_upward(service_folder, app_folder))
+    folders = list(upward(service_folder, app_folder))
     if dev and (venv := _venv_in(folders)) is not None:
         return venv
     for folder in folders:
@@ -69,7 +69,7 @@ def find(service_folder: Path, app_folder: Path, *, dev: bool = False) -> Recipe
 
 def find_made(service_folder: Path, app_folder: Path) -> Recipe | None:
     """The nearest `.venv` that somebody else made."""
-    return _venv_in(list(_upward(service_folder, app_folder)))
+    return _venv_in(list(upward(service_folder, app_folder)))
 
 
 def without_editables(requirements: str) -> str:
@@ -107,7 +107,8 @@ def digest(recipe: Recipe, *, flags: tuple[str, ...], interpreter: Path) -> str:
     return sha.hexdigest()[:32]
 
 
-def _upward(service_folder: Path, app_folder: Path) -> Iterator[Path]:
+def upward(service_folder: Path, app_folder: Path) -> Iterator[Path]:
+    """The folders from the service's up to the app's."""
     service_folder, app_folder = service_folder.resolve(), app_folder.resolve()
     yield service_folder
     if service_folder.is_relative_to(app_folder):

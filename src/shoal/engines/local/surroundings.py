@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from shoal.engines.local.environments import Environment
 from shoal.engines.local.overlays import RUNNER
 from shoal.errors import EngineError
 from shoal.model.app import App, Command, External, PythonApp, Service
+from shoal.model.surroundings import Static
 from shoal.model.topology import EdgeMap
 from shoal.planner.egress import proxy_variables
 from shoal.planner.environment import fill_in, injected, port_variable, references
@@ -41,6 +43,8 @@ class Place:
     socket: Path | None = None
     """Where an ASGI or WSGI application listens."""
     overlay: Path | None = None
+    tools: tuple[Path, ...] = ()
+    """Folders of programs that go before those of the machine: the Python or Node that the service asks for."""
 
 
 def base_environment(own: Mapping[str, str]) -> dict[str, str]:
@@ -58,6 +62,8 @@ def base_environment(own: Mapping[str, str]) -> dict[str, str]:
 def environment(base: Mapping[str, str], app: App, service: Service, edges: EdgeMap, place: Place) -> dict[str, str]:
     """All variables of a replica. What the user set wins over everything."""
     env = dict(base)
+    if place.tools:
+        env["PATH"] = os.pathsep.join([*map(str, place.tools), env.get("PATH", os.defpath)])
     if place.environment is not None and place.environment.folder is not None:
         env["VIRTUAL_ENV"] = str(place.environment.folder)
         env["PATH"] = os.pathsep.join([str(place.environment.folder / "bin"), env.get("PATH", os.defpath)])
@@ -101,10 +107,21 @@ def argv(app: App, service: Service, edges: EdgeMap, place: Place) -> list[str]:
             return [*line, "--overlay", str(place.overlay)] if place.overlay is not None else line
         case Command():
             return filled(app, service, workload.argv, edges, place)
+        case Static():
+            assert place.socket is not None
+            folder = str(Path(service.folder, workload.folder))
+            line = [sys.executable, "-I", "-u", "-m", "shoal.engines.local.site", folder, "--socket", str(place.socket)]
+            return [*line, "--spa"] if workload.spa else line
         case External():
             raise EngineError(f"{service.name} is outside; Shoal does not run it")
         case _:
             assert_never(workload)
+
+
+def filled_text(text: str, app: App, service: Service, edges: EdgeMap, place: Place) -> str:
+    """A variable or a file of a replica, with all references filled in."""
+    values = references(app, service, edges, named=place.named)
+    return _with_port(fill_in(text, values, port=place.port, ports=place.ports), place.port)
 
 
 def filled(app: App, service: Service, argv: Sequence[str], edges: EdgeMap, place: Place) -> list[str]:

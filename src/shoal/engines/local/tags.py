@@ -43,6 +43,8 @@ class ReplicaTag:
     liveness: HealthCheck | None = None
     restart_hung: bool = False
     """Whether one that gives no answer at all is restarted."""
+    files: tuple[str, ...] = ()
+    """What it has bound at absolute paths."""
 
     @property
     def commands(self) -> bool:
@@ -73,6 +75,7 @@ def from_json(tag: object) -> ReplicaTag | None:
                 fields[probe] = HealthCheck(**check | {"command": tuple(check["command"])})
         fields["protocol"] = Protocol(fields.get("protocol", Protocol.HTTP))
         fields["ports"] = tuple((name, Protocol(how), _address(where)) for name, how, where in fields.get("ports", ()))
+        fields["files"] = tuple(fields.get("files", ()))
         known = ReplicaTag(**fields)
         return known if isinstance(known.replica, str) and isinstance(known.attempt, int) else None
     except (TypeError, KeyError, ValueError):

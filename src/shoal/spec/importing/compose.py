@@ -15,7 +15,7 @@ from shoal.spec.importing.drafting import Drafting
 from shoal.spec.importing.facts import Kind
 from shoal.spec.importing.gathering import gather
 from shoal.spec.importing.known import Role
-from shoal.spec.importing.parts import Part, title_of
+from shoal.spec.importing.parts import Part, shared_volumes, title_of
 from shoal.spec.importing.peers import Names
 from shoal.spec.importing.reading import Folder, parse_env
 from shoal.spec.importing.report import Imported, Needed, Row
@@ -42,6 +42,9 @@ def import_compose(
     _choose_ports(parts)
     drafting = Drafting(file, folder, out, variables, parts)
     drafting.run()
+    if shared := shared_volumes(parts):
+        drafting.more["volumes"] = shared
+        drafting.more_comments["volumes"] = "One for all services that name it; any other is each service's own."
     lost = [*file.lost, *(item for part in parts.values() for item in part.facts.lost)]
     gone, unneeded = leftovers.leftovers(file, parts, profiles)
     lost += gone

@@ -55,6 +55,10 @@ class Facts:
     """Ports beside the main one, by a name."""
     given: dict[str, str] = field(default_factory=dict)
     """Secrets and configs: path in the container -> file."""
+    inline: dict[str, str] = field(default_factory=dict)
+    """The same with their text: path in the container -> text, with references as the app file has them."""
+    carried: set[str] = field(default_factory=set)
+    """Mounts that the app file has too, as written."""
     site: str = ""
     """The folder of a static site."""
 

@@ -12,9 +12,8 @@ from typing import Any
 from shoal.spec.check import label_from
 from shoal.spec.importing import commands, notation, paces, steps
 from shoal.spec.importing.environment import environment
-from shoal.spec.importing.facts import relative_path
 from shoal.spec.importing.keys import accepts, first_accepted, valid
-from shoal.spec.importing.parts import Part
+from shoal.spec.importing.parts import Part, covers_source
 from shoal.spec.importing.reading import Folder
 from shoal.spec.importing.variables import Variables
 from shoal.spec.importing.writing import Draft
@@ -47,6 +46,7 @@ class Filling:
             facts.command = self.renamed(facts.command, "")
         self._command(part, draft)
         self._files(part, draft)
+        self._volumes(part, draft)
         if facts.cwd != ".":
             draft.keys["cwd"] = self._place(facts.cwd)
         elif self.out != self.folder.root:
@@ -244,15 +244,41 @@ class Filling:
         """`secrets` and `configs`: files at absolute paths, where the schema has them; else a path in a variable or in
         the command was changed, and anything else must be."""
         facts = part.facts
-        for target, path in facts.given.items():
-            if accepts("files", {target: self._place(path)}):
-                draft.keys.setdefault("files", {})[target] = self._place(path)
+        files: dict[str, Any] = {target: self._place(path) for target, path in facts.given.items()}
+        files |= {target: {"content": text} for target, text in facts.inline.items()}
+        for target, source in files.items():
+            if accepts("files", {target: source}):
+                draft.keys.setdefault("files", {})[target] = source
+            else:
+                facts.lose("secrets", target, "nothing can be put there", "let the program read it elsewhere")
+
+    def _volumes(self, part: Part, draft: Draft) -> None:
+        """Bind mounts and named volumes, but for the source over itself, which is what happens here anyway."""
+        facts = part.facts
+        for mount in facts.mounts:
+            if not mount.source or mount.kind not in ("bind", "volume") or mount.source == "/var/run/docker.sock":
                 continue
-            named = [v or "" for v in notation.mapping(facts.parts.get("environment")).values()]
-            named += notation.texts(facts.parts.get("command"))
-            if not any(target in text for text in named):
-                facts.lose("secrets", target, "files are not put at absolute paths",
-                           f"let the program read {relative_path(path, facts.cwd)}")  # fmt: skip
+            source = mount.source
+            if mount.kind == "bind":
+                relative = self.folder.relative(source)
+                if covers_source(part, mount) or not (relative is not None or source.startswith("/")):
+                    continue
+                place = source if relative is None else self._place(relative)
+                if relative is not None and self.folder.is_file(relative) and mount.read_only:
+                    if accepts("files", {mount.target: place}):
+                        draft.keys.setdefault("files", {})[mount.target] = place
+                        facts.carried.add(mount.written)
+                    continue
+                source = place if place.startswith(("/", "../")) else f"./{place}"
+            elif mount.target.endswith("node_modules"):
+                continue
+            volume = f"{source}:{mount.target}{':ro' if mount.read_only else ''}"
+            if valid({"command": "x", "volumes": [*draft.keys.get("volumes", []), volume]}, self.out):
+                draft.keys.setdefault("volumes", []).append(volume)
+                facts.carried.add(mount.written)
+                below = facts.workdir.rstrip("/") + "/"
+                if mount.kind == "volume" and below != "/" and mount.target.startswith(below):
+                    facts.notes.append(f"finds its volume at {mount.target} alone, not beside its code: name that path")
 
     def _place(self, path: str) -> str:
         return os.path.relpath(self.folder.root / path, self.out)

@@ -10,7 +10,7 @@ from shoal.spec.importing import dockerfile, known, notation
 from shoal.spec.importing.facts import Facts, Kind
 from shoal.spec.importing.mapping import ImageFiles
 from shoal.spec.importing.reading import Folder
-from shoal.spec.importing.starting import find_command, find_place, find_port, working_folder
+from shoal.spec.importing.starting import SITES, find_command, find_place, find_port, working_folder
 from shoal.spec.importing.variables import Variables
 
 
@@ -25,8 +25,11 @@ def gather(name: str, parts: dict[str, Any], top: dict[str, Any], folder: Folder
         _read_build(facts, folder, variables)
     elif facts.image:
         facts.kind = Kind.OUTSIDE
-        if (title := known.image(facts.image)) is not None and title.role is known.Role.RUNTIME:
+        title = known.image(facts.image)
+        if title is not None and title.role is known.Role.RUNTIME:
             _read_mounted(facts, folder)
+        elif title is not None and title.role is known.Role.PROXY:
+            _read_site(facts, folder)
     else:
         facts.why, facts.way_out = "it has neither 'build' nor 'image'", "add one"
     _read_ports(facts, variables)
@@ -49,8 +52,13 @@ def _read_given(facts: Facts, key: str, default: str, defined: Any, folder: Fold
         entry = defined.get(name) if isinstance(defined, dict) and isinstance(name, str) else None
         file = entry.get("file") if isinstance(entry, dict) else None
         path = folder.relative(variables.now(file)) if isinstance(file, str) else None
+        content, variable = (entry.get(k) if isinstance(entry, dict) else None for k in ("content", "environment"))
         if path is not None and folder.is_file(path):
             facts.given[whole] = path
+        elif isinstance(content, str):
+            facts.inline[whole] = variables.later(content)
+        elif isinstance(variable, str) and variable.isidentifier():
+            facts.inline[whole] = variables.later(f"${{{variable}}}")
         else:
             facts.lose(key, str(name), "its content is not in a file below this folder",
                        "give it to the program as a variable in `env`")  # fmt: skip
@@ -118,9 +126,17 @@ def _read_mounted(facts: Facts, folder: Folder) -> None:
         facts.notes.append(f"{facts.image} is not used: what is mounted into it runs here")
 
 
+def _read_site(facts: Facts, folder: Folder) -> None:
+    """`image: nginx` with a folder in the place that it serves, and no configuration of its own: a static site."""
+    served = [path for path, target in _bound(facts, folder) if target.rstrip("/") in SITES and folder.is_folder(path)]
+    if served and not any("conf" in mount.target.lower() or "Caddyfile" in mount.target for mount in facts.mounts):
+        facts.kind, facts.site = Kind.STATIC, served[0]
+        facts.notes.append(f"{facts.image} is not used: Shoal serves the files itself")
+
+
 def _bound(facts: Facts, folder: Folder) -> list[tuple[str, str]]:
-    """Bind mounts of what is below the folder, and what is given as a file."""
-    found = [(path, target) for target, path in facts.given.items()]
+    """Bind mounts of what is below the folder."""
+    found: list[tuple[str, str]] = []
     for mount in facts.mounts:
         relative = folder.relative(mount.source) if mount.kind == "bind" and mount.source else None
         if relative is not None and mount.target.startswith("/"):

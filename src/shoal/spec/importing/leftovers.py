@@ -10,7 +10,7 @@ from shoal.spec.importing.composefile import ComposeFile, depends_on
 from shoal.spec.importing.facts import Kind
 from shoal.spec.importing.keys import accepts
 from shoal.spec.importing.notation import Mount
-from shoal.spec.importing.parts import Part
+from shoal.spec.importing.parts import Part, covers_source
 from shoal.spec.importing.report import Lost
 
 PRIVILEGED = 1024
@@ -117,27 +117,12 @@ def _volumes(part: Part, lost: list[Lost], unneeded: list[str]) -> None:
         return
     for mount in facts.mounts:
         where = f"{facts.name}.volumes"
-        inside = facts.files.find(mount.target) if facts.files is not None and mount.target.startswith("/") else None
-        if mount.kind == "bind" and inside is not None and facts.files is not None:
-            relative = facts.files.folder.relative(mount.source)
-            below = facts.files.workdir(facts.workdir)
-            if (
-                relative is not None
-                and below is not None
-                and (_is_below(mount.target, facts.workdir) or _is_below(facts.workdir, mount.target))
-            ):
-                unneeded.append(f"{where} ({mount.written})")
-                continue
-            if _as_file(part, mount, relative):
-                continue
-        lost.append(_lost_mount(where, mount))
-
-
-def _as_file(part: Part, mount: Mount, relative: str | None) -> bool:
-    if part.draft is None or relative is None or not accepts("files", {mount.target: relative}):
-        return False
-    part.draft.keys.setdefault("files", {})[mount.target] = relative
-    return True
+        if mount.written in facts.carried:
+            continue
+        if covers_source(part, mount):
+            unneeded.append(f"{where} ({mount.written})")
+        else:
+            lost.append(_lost_mount(where, mount))
 
 
 def _lost_mount(where: str, mount: Mount) -> Lost:
@@ -145,12 +130,10 @@ def _lost_mount(where: str, mount: Mount) -> Lost:
         return Lost(where=where, what=mount.written, why="a folder of the container alone is the folder itself here")
     if mount.source == "/var/run/docker.sock":
         return Lost(where=where, what=mount.written, why="there are no containers to look at")
+    if mount.target.endswith("node_modules"):
+        return Lost(where=where, what=mount.written, why="packages are where the source is")
     if mount.kind == "bind":
-        return Lost(where=where, what=mount.written, why="nothing is mounted: the program sees the machine's own files",
-                    way_out=f"let it read {mount.source}")  # fmt: skip
-    return Lost(where=where, what=mount.written, why="nothing is mounted",
+        return Lost(where=where, what=mount.written, why=f"{mount.source} is not here",
+                    way_out="make it, and write it in `volumes`")  # fmt: skip
+    return Lost(where=where, what=mount.written, why=f"a {mount.kind} is not mounted",
                 way_out="let the program write below $SHOAL_DATA_DIR, which stays")  # fmt: skip
-
-
-def _is_below(path: str, folder: str) -> bool:
-    return path.rstrip("/") == folder.rstrip("/") or path.startswith(folder.rstrip("/") + "/")

@@ -46,6 +46,7 @@ class Mount:
     kind: str
     """`bind`, `volume`, `tmpfs` or another of compose's."""
     written: str
+    read_only: bool = False
 
 
 def ports(value: Any) -> tuple[list[PortMapping], list[str]]:
@@ -114,12 +115,15 @@ def mounts(value: Any) -> list[Mount]:
         if isinstance(item, dict):
             source, target = str(item.get("source") or ""), str(item.get("target") or "")
             kind = str(item.get("type") or "volume")
-            found.append(Mount(source=source, target=target, kind=kind, written=f"{source}:{target}".lstrip(":")))
+            written = f"{source}:{target}".lstrip(":")
+            read_only = is_true(str(item.get("read_only")))
+            found.append(Mount(source=source, target=target, kind=kind, written=written, read_only=read_only))
             continue
         parts = str(item).split(":")
         source, target = (parts[0], parts[1]) if len(parts) > 1 else ("", parts[0])
         kind = "bind" if source.startswith((".", "/", "~")) else "volume"
-        found.append(Mount(source=source, target=target, kind=kind, written=str(item)))
+        read_only = len(parts) > 2 and "ro" in parts[2].split(",")
+        found.append(Mount(source=source, target=target, kind=kind, written=str(item), read_only=read_only))
     return found
 
 

@@ -14,6 +14,8 @@ from shoal.spec.importing.mapping import ImageFiles
 from shoal.spec.importing.reading import Folder
 from shoal.spec.importing.variables import Variables, literal
 
+SITES = ("/usr/share/nginx/html", "/usr/local/apache2/htdocs", "/srv", "/var/www/html")
+"""What web servers' images serve."""
 _MADE = re.compile(r"[\w-][\w./-]*\.(?:jar|dll|js|mjs|cjs)")
 """A file that a program is, or that a build makes one of."""
 
@@ -80,7 +82,7 @@ def _without_command(facts: Facts) -> None:
     facts.way_out = "write the service with its 'command'"
     if title is None or stage is None or title.role is not known.Role.PROXY or facts.files is None:
         return
-    for place in ("/usr/share/nginx/html", "/usr/local/apache2/htdocs", "/srv", "/var/www/html"):
+    for place in SITES:
         site = facts.files.workdir(place)
         if site is not None and not site.startswith(".."):
             facts.kind, facts.site = Kind.STATIC, site

@@ -55,8 +55,8 @@ def unmount(target: str) -> None:
 
 
 def pivot_root(new: str, old: str) -> None:
-    """`new`, a mount, becomes the root; the old one is at `old` then. OSError: the root is none (a chroot, an initramfs),
-    or the C library does not have the call."""
+    """`new`, a mount, becomes the root; the old one is at `old` then. OSError: the root is no mount (a chroot, an
+    initramfs), or the C library does not have the call."""
     if not hasattr(_libc, "pivot_root"):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), "/")
     _checked(_libc.pivot_root(os.fsencode(new), os.fsencode(old)), "/")

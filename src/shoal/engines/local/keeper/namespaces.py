@@ -37,9 +37,7 @@ class FilesError(NamespaceError):
     code = "files-failed"
 
 
-def enter(
-    hosts: str | None, nsswitch: str | None, network: Network | None = None, files: Mounts | None = None
-) -> None:
+def enter(hosts: str | None, nsswitch: str | None, network: Network | None = None, files: Mounts | None = None) -> None:
     """Moves this (single-threaded) process into its own namespaces, with the two files bound over the machine's, the
     network and, where there are `hosts`, the files. `hosts` None: the machine's own files stay.
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from shoal.engines.local.sources import builds
+from shoal.engines.local.sources import builds, sites
 from shoal.engines.local.sources.copies import Copies, Copy, Progress
 from shoal.engines.local.sources.snapshots import Snapshot, Snapshots, Source, runs_in_place
 from shoal.errors import EngineError
@@ -66,6 +66,7 @@ class Homes:
                 if service.folder not in taken:
                     taken[service.folder] = await asyncio.to_thread(self._snapshots.take, service, app, keep=keep)
                 found[service.name], source = taken[service.folder]
+                sites.check_source(service, source.own)
                 if keep:
                     await self._remark(service, source)
         return found
@@ -90,6 +91,7 @@ class Homes:
                 await builds.run(service.name, step, copy.folder, furnishing.env, log, progress, descriptor)
 
         copy = await self._copies.ready(snapshot, key, progress, build)
+        await asyncio.to_thread(sites.check_built, service, copy.folder)
         packages = await asyncio.to_thread(_lend_packages, service, snapshot, copy)
         if packages is not None:
             await self._warn(

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from shoal.engines.local import recipes
+from shoal.engines.local import interpreters, recipes
 from shoal.engines.local.sources.copying import ChangingError, copy_hashed, remove, unwritable
 from shoal.engines.local.sources.digests import Memory, hash_of, tree_digest
 from shoal.engines.local.sources.tree import Entry, Tree, listed
@@ -217,13 +217,15 @@ def source_of(service: Service, app: App) -> Source:
 
 
 def _inputs_outside(folder: Path, app_folder: Path) -> list[Path]:
-    """What its environment is made from and its own listing may lack: the lock of a workspace, a library beside it."""
+    """What its environment is made from and its own listing may lack: the lock of a workspace, a library beside it,
+    which Python or Node it is made with."""
+    pins = interpreters.pins(list(recipes.upward(folder, app_folder)))
     recipe = recipes.find(folder, app_folder)
     if not recipe.builds:
-        return []
+        return pins
     near = [path for path in recipe.inputs if path.is_relative_to(app_folder.parent) or path.is_relative_to(folder)]
     # A folder inside is listed already. One that the service's own is in is listed whole: it is what is installed.
-    return [path for path in near if not (path.is_dir() and path.is_relative_to(folder))]
+    return [*pins, *(path for path in near if not (path.is_dir() and path.is_relative_to(folder)))]
 
 
 def _file_entry(path: Path) -> Entry:
