@@ -20,7 +20,7 @@ services:
 jobs:
   good: {command: 'echo saved 3 rows to $WHERE; touch $SHOAL_DATA_DIR/saved', env: {WHERE: disk}}
   bad: {command: 'echo no space left; exit 3'}
-  slow: {command: 'echo begins; sleep 30', timeout: 1s}
+  slow: {command: 'echo begins; sleep 30', timeout: 5s}
   minutely: {command: 'echo tick', schedule: '* * * * *'}
 """
 
@@ -50,7 +50,7 @@ def test_a_job_is_run_by_hand_and_remembered(tmp_path: Path) -> None:
         shoal.shoal("run", "slow", "--detach")
         assert "slow runs already" in shoal.shoal("run", "slow", check=False).stderr
         until(lambda: history(shoal, "slow")[0]["state"] == "failed", "the timeout", within_s=20)
-        assert history(shoal, "slow")[0]["reason"] == "took longer than its timeout of 1.0 s"
+        assert history(shoal, "slow")[0]["reason"] == "took longer than its timeout of 5.0 s"
 
         shoal.down()
         shoal.up()

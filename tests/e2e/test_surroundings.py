@@ -6,7 +6,7 @@ import http.client
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +160,17 @@ def test_files_volumes_and_a_site_are_where_the_app_file_says(who: tuple[Path, d
         assert reasons["one"] == reasons["two"] == ["files./shoal-test/raw"]
         shoal.up()
         assert ask(one, "/shoal-test/raw")[1] == "new\n"
+
+
+def test_the_example_counts_its_visits(example: Callable[[str], tuple[Path, dict[int, int]]]) -> None:
+    folder, ports = example("static-site")
+    with plane(folder) as shoal:
+        shoal.up()
+        said = {ask(ports[8088], "/api/visit")[1] for _ in range(3)}
+        assert said == {f"You are visitor {number}." for number in (1, 2, 3)}
+        assert ask(ports[8088], "/about/us")[0] == 200
+        assert ask(ports[8088], "/app.js")[2]["content-type"].startswith("text/javascript")
+        assert (folder / ".shoal/data/visits/volumes/count/count").read_text() == "3"
 
 
 def test_what_cannot_be_had_is_refused_with_the_way_out(tmp_path: Path) -> None:

@@ -292,12 +292,14 @@ def test_a_command_that_goes_to_the_background_is_told_so(tmp_path: Path) -> Non
             "    except OSError: time.sleep(0.01)\n"
             "os._exit(0)\n"
         )
-        web = box.python("web", code)
-        try:
+        box.write("nginx", code)
+        for name in ("auto", "env"):
+            web = box.command(f"web-{name}", sys.executable, str(box.folder / "nginx"), names=Names(name))
             end = await box.ended(web)
-            assert "went to the background; run it in the foreground" in end.reason
-        finally:
-            os.kill(int(await box.logged(web, "")), signal.SIGKILL)
+            assert "ended with exit code 0 and left a process behind, which was ended too" in end.reason
+            assert "went to the background; run it in the foreground: nginx -g 'daemon off;'" in end.reason
+            pid = int(await box.logged(web, ""))
+            await until(lambda pid=pid: not alive(pid), "the end of what was left behind")
 
     run(tmp_path, scenario)
 

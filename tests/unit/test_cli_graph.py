@@ -30,6 +30,16 @@ gateway:
 SHOP = load_text(FILE.encode(), "shoal.yaml", Path("/shop"), {}, "host")
 
 
+def test_a_job_is_drawn_as_one_with_what_it_calls() -> None:
+    text = FILE + "jobs: {report: {command: x, calls: [users], schedule: '@daily'}, once: {command: x}}\n"
+    app = load_text(text.encode(), "shoal.yaml", Path("/shop"), {}, "host")
+    assert graph.as_text(app)[-3:] == ["  report (job, @daily)", "    -> users", "  once (job)"]
+    assert '  s_report["report (job, @daily)"]' in graph.as_mermaid(app)
+    found = graph.as_data(app)
+    assert found["jobs"] == [{"name": "report", "schedule": "@daily"}, {"name": "once", "schedule": ""}]
+    assert {"kind": "calls", "from": "report", "to": "users", "label": ""} in found["edges"]  # type: ignore[operator]
+
+
 def test_the_text_names_every_way_and_a_cycle_is_no_problem() -> None:
     assert graph.as_text(SHOP) == [
         "shop",

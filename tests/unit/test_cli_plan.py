@@ -51,6 +51,17 @@ def test_where_nothing_runs_all_is_new_and_the_proxy_starts_first() -> None:
     assert "start Envoy: the app needs its proxy" in found.decisions
 
 
+def test_a_job_is_planned_by_its_own_words() -> None:
+    first = BEFORE + "jobs: {report: {command: x, schedule: '@daily'}}\n"
+    current, newest = deployed(first)
+    observed = world(replica("users", 1), replica("carts", 1), replica("mailer", 1))
+    found = dry_run(load(first.replace("@daily", "@hourly")), current, newest, observed, NOW)
+    assert {c.service: c.reasons for c in found.changes}["report"] == ("schedule: @daily -> @hourly",)
+    assert "report: the next run is due" in found.waits
+    found = dry_run(load(first), None, {}, Observed(), NOW)
+    assert not [words for words in found.decisions if "report" in words]  # it is due, not missing
+
+
 def test_the_same_file_changes_nothing() -> None:
     observed = world(replica("users", 1), replica("carts", 1), replica("mailer", 1))
     by_name, found = changes(BEFORE, observed)

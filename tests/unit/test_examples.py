@@ -43,6 +43,14 @@ def test_the_shop_is_three_services_of_three_replicas_behind_8088() -> None:
     }
 
 
+def test_the_static_site_has_files_a_volume_and_an_api_under_its_path() -> None:
+    app = load("static-site")
+    assert str(app.service("front").workload) == "site (spa)"
+    visits = app.service("visits")
+    assert [file.target for file in visits.files] == ["/etc/visits/visits.conf", "/etc/visits/listen.conf"]
+    assert [str(volume) for volume in visits.volumes] == ["count:/var/lib/visits"]
+
+
 @pytest.mark.parametrize("name", ["hello", "shop"])
 def test_each_workload_is_a_module_with_that_attribute(name: str) -> None:
     for service in load(name).services:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,24 @@ def test_only_the_end_of_a_long_log_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_bytes(log(("20.000000", "x" * 1000)) * 1000 + log(("21.000000", "last")))
     assert tails.tail(tmp_path / "a.log")[-1] == "last"
     assert len(tails.tail(tmp_path / "a.log")) == 20
+
+
+@pytest.mark.parametrize(
+    ("argv", "how"),
+    [
+        (["nginx"], "nginx -g 'daemon off;'"),
+        (["/bin/sh", "-c", "exec /usr/sbin/nginx -c x.conf"], "nginx -g 'daemon off;'"),
+        (["redis-server", "--port", "1"], "redis-server --daemonize no"),
+        (["gunicorn", "--daemon", "app:app"], "leave --daemon (-D) away"),
+        (["./my-nginx-tool"], ""),
+        (["python", "server.py"], ""),
+    ],
+)
+def test_a_known_program_is_told_how_to_stay_in_the_foreground(argv: list[str], how: str, tmp_path: Path) -> None:
+    assert endings.foreground(argv) == how
+    end = endings.explain(replace(tag(), foreground=how), 0, tmp_path / "none.log", AT, left_behind=True)
+    assert end.reason.endswith(f"run it in the foreground{': ' if how else ''}{how}")
+    assert "left a process behind, which was ended too" in end.reason
 
 
 def test_there_may_be_no_log(tmp_path: Path) -> None:

@@ -73,7 +73,14 @@ def as_data(app: App) -> dict[str, object]:
         "app": app.name,
         "gateway": app.gateway.port if app.gateway else None,
         "services": [
-            {"name": service.name, "port": service.port, "replicas": service.replicas} for service in app.services
+            {"name": service.name, "port": service.port, "replicas": service.replicas}
+            for service in app.services
+            if service.job is None
+        ],
+        "jobs": [
+            {"name": service.name, "schedule": service.job.schedule}
+            for service in app.services
+            if service.job is not None
         ],
         "edges": [
             {"kind": arrow.kind, "from": arrow.source, "to": arrow.target, "label": arrow.label}
@@ -127,7 +134,9 @@ _DRAW: dict[str, Callable[[App], list[str]]] = {"text": as_text, "dot": as_dot, 
 
 
 def _label(service: Service) -> str:
-    """`users :3000 x3`, `mailer (worker)`."""
+    """`users :3000 x3`, `mailer (worker)`, `report (job, @daily)`."""
+    if service.job is not None:
+        return f"{service.name} (job{', ' if service.job.schedule else ''}{service.job.schedule})"
     where = "(worker)" if service.port is None else f":{service.port}"
     return f"{service.name} {where}" + (f" x{service.replicas}" if service.replicas != 1 else "")
 

@@ -9,7 +9,7 @@ from typing import assert_never
 from shoal.control.revisions import NO_SOURCES, next_desired
 from shoal.control.rollouts import deployed
 from shoal.model import action as act
-from shoal.model.app import App, Command, PythonApp, Service
+from shoal.model.app import App, Command, Job, PythonApp, Service
 from shoal.model.status import Change, ChangeKind, DryRun
 from shoal.model.surroundings import GivenFile, Static
 from shoal.model.traffic import Policy, words
@@ -80,6 +80,8 @@ def differences(before: Service, after: Service) -> Iterator[str]:
                 yield from _policies(f"calls.{callee}.", before.edge(callee), after.edge(callee))
         elif field.name == "files":
             yield from _files({one.target: one for one in old}, {one.target: one for one in new})
+        elif field.name == "job":
+            yield from _job(old or Job(), new or Job())
         elif field.name == "workload":
             yield f"{_shown(old)} -> {_shown(new)}"
         elif key := _KEYS.get(field.name, field.name):
@@ -91,6 +93,13 @@ def _policies(where: str, before: Policy, after: Policy) -> Iterator[str]:
     for key in {**old, **new}:
         if old.get(key) != new.get(key):
             yield f"{where}{key}: {old.get(key, 'default')} -> {new.get(key, 'default')}"
+
+
+def _job(before: Job, after: Job) -> Iterator[str]:
+    if before.schedule != after.schedule:
+        yield f"schedule: {_shown(before.schedule)} -> {_shown(after.schedule)}"
+    if before.timeout_s != after.timeout_s:
+        yield f"timeout: {_shown(before.timeout_s)} -> {_shown(after.timeout_s)}"
 
 
 def _files(before: Mapping[str, GivenFile], after: Mapping[str, GivenFile]) -> Iterator[str]:

@@ -442,7 +442,7 @@ class LocalEngine:
             case "spawned" if tag is not None:
                 await self._spawned(_Process(tag=tag, pid=event["pid"], running=True))
             case "exited" if tag is not None:
-                await self._exited(tag, event["pid"], event["exit_code"])
+                await self._exited(tag, event["pid"], event["exit_code"], left_behind=bool(event.get("left_behind")))
             case "spawned" if event["name"] in PROXIES:
                 await self._proxy.spawned(event["name"], event["pid"])
             case "exited" if event["name"] in PROXIES:
@@ -469,14 +469,14 @@ class LocalEngine:
         self._probe(process)
         self._ways_out.settle()
 
-    async def _exited(self, tag: ReplicaTag, pid: int, exit_code: int | None) -> None:
+    async def _exited(self, tag: ReplicaTag, pid: int, exit_code: int | None, *, left_behind: bool = False) -> None:
         known = self._processes.get(tag.replica)
         if known is not None and known.pid == pid and not known.running:
             return  # told already
         self._prober.stop(tag.replica)
         log = self._launcher.log_of(tag.service, tag.replica)
         at = self._clock.now()
-        end = await asyncio.to_thread(endings.explain, tag, exit_code, log, at)
+        end = await asyncio.to_thread(endings.explain, tag, exit_code, log, at, left_behind=left_behind)
         end = self._stranded.ended(tag, end)
         # Not earlier: a stop would find no process, and an end without reasons would be told in place of this one.
         self._processes[tag.replica] = _Process(tag=tag, pid=pid, running=False, exit_code=exit_code)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from shoal.engines.local import old_logs, pins, surroundings
+from shoal.engines.local import endings, old_logs, pins, surroundings
 from shoal.engines.local.environments import Environment, Environments
 from shoal.engines.local.given import Given
 from shoal.engines.local.hosts import HostsFiles
@@ -27,7 +27,7 @@ from shoal.engines.local.surroundings import Place
 from shoal.engines.local.tags import ReplicaTag
 from shoal.engines.local.uv import Progress
 from shoal.errors import EngineError, ShoalError
-from shoal.model.app import App, Names, Network, Protocol, PythonApp, Service
+from shoal.model.app import App, Command, Names, Network, Protocol, PythonApp, Service
 from shoal.model.event import ReplicaProgressed, RevisionProgressed, Warned
 from shoal.model.health import HealthCheck
 from shoal.model.replica import Address, TcpAddress, UnixAddress
@@ -116,6 +116,7 @@ class Launcher:
             health=_filled(service.health, app, service, edges, place),
             hosts=str(namespace["hosts"]) if namespace else None,
             files=_sources(namespace),
+            foreground=endings.foreground(service.workload.argv) if isinstance(service.workload, Command) else "",
             asked_at=self._clock.now(),
             eager=app.dev,
             protocol=service.protocol,

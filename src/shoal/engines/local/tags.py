@@ -45,6 +45,8 @@ class ReplicaTag:
     """Whether one that gives no answer at all is restarted."""
     files: tuple[str, ...] = ()
     """What it has bound at absolute paths."""
+    foreground: str = ""
+    """How its program stays in the foreground, where that is known."""
 
     @property
     def commands(self) -> bool:

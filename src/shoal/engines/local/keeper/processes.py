@@ -16,6 +16,8 @@ from .registry import (
     boot_id,
     children_of,
     exit_code_of_stranger,
+    has_variable,
+    mount_namespace,
     session_members,
     start_ticks,
     valid_name,
@@ -86,9 +88,11 @@ class Processes:
         def born(pid: int) -> None:
             nonlocal process
             started = start_ticks(pid)
+            mounts = mount_namespace(pid)
             record = Record(
-                name=name, pid=pid, start=started or 0, boot=boot_id(), log=log, tag=tag, started_at=time.time()
-            )
+                name=name, pid=pid, start=started or 0, boot=boot_id(), log=log, tag=tag, started_at=time.time(),
+                mounts=mounts if mounts != mount_namespace("self") else "",
+            )  # fmt: skip
             self._registry.save(record)
             process = Process(record, linux.open_pidfd(pid), tap, own=True)
 
@@ -244,7 +248,7 @@ class Processes:
         if process.pidfd is not None:
             os.close(process.pidfd)
             process.pidfd = None
-        record.left_behind = self._has_leftovers(record)
+        record.left_behind = self._has_leftovers(record) or bool(self._escaped(record))
         if record.left_behind:
             self._desk.say(f"{record.name} ended and left processes behind; they get SIGTERM")
             self._signal_leftovers(process, signal.SIGTERM)
@@ -265,8 +269,26 @@ class Processes:
         # Not reaped yet by a parent who is not us: its group is there with or without others. Else a new process.
         return start == leader.start and bool(session_members(leader.pid))
 
+    def _escaped(self, leader: Record) -> list[int]:
+        """What an ended leader had started and that has a session of its own now, as daemons do: orphans, so ours."""
+        known = {process.record.pid for process in self.by_name.values() if process.record.running}
+        return [
+            pid
+            for pid in children_of(os.getpid())
+            if pid not in known
+            and (
+                (leader.mounts and mount_namespace(pid) == leader.mounts)
+                or has_variable(pid, f"SHOAL_REPLICA={leader.name}")
+            )
+        ]
+
     def _signal_leftovers(self, process: Process, number: int) -> None:
         leader = process.record
+        for pid in self._escaped(leader) if leader.left_behind else ():
+            try:
+                os.kill(pid, number)  # our child: only we reap it
+            except OSError:
+                pass
         if leader.left_behind and self._has_leftovers(leader):
             try:
                 os.killpg(leader.pid, number)

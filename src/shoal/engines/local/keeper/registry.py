@@ -27,6 +27,7 @@ class Record:
         "exited_at",
         "left_behind",
         "log",
+        "mounts",
         "name",
         "pid",
         "running",
@@ -49,6 +50,7 @@ class Record:
         exit_code: int | None = None,
         exited_at: float | None = None,
         left_behind: bool = False,
+        mounts: str = "",
     ) -> None:
         self.name = name
         self.pid = pid
@@ -63,11 +65,13 @@ class Record:
         """Negative: the signal that ended it. None: runs, or nobody saw it end."""
         self.exited_at = exited_at
         self.left_behind = left_behind
-        """It ended, and others of its session lived on: a command that puts itself into the background does that."""
+        """It ended, and others that it had started lived on: as when a command goes to the background."""
+        self.mounts = mounts
+        """Its mount namespace, where it has one of its own: what it starts has it too, whatever else that gives up."""
 
     def public(self) -> dict[str, object]:
         """As in the answer to `list`."""
-        hidden = ("start", "boot")
+        hidden = ("start", "boot", "mounts")
         return {key: getattr(self, key) for key in self.__slots__ if key not in hidden}
 
     def is_alive(self) -> bool:
@@ -183,6 +187,23 @@ def exit_code_of_stranger(record: Record, pidfd: int | None) -> int | None:
         except OSError:
             pass  # reaped meanwhile
     return None if pidfd is None else linux.exit_code_of(pidfd)
+
+
+def mount_namespace(pid: int | str) -> str:
+    """Empty: it ended, or is closed to us."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt")
+    except OSError:
+        return ""
+
+
+def has_variable(pid: int, variable: str) -> bool:
+    """Whether a process was started with `NAME=value`. Some servers write their title over it."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return variable.encode() in file.read().split(b"\0")
+    except OSError:
+        return False
 
 
 def session_members(session: int) -> list[int]:

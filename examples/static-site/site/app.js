@@ -1,0 +1,2 @@
+const visits = document.getElementById("visits");
+visits.textContent = await (await fetch("/api/visit")).text();
