@@ -83,16 +83,7 @@ async def run(
     off = "; build: off uses the node_modules of the working tree" if step.found else ""
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        process = await asyncio.create_subprocess_exec(
-            *step.argv,
-            cwd=folder,
-            env=env,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-            pass_fds=(descriptor,),
-        )
+        process = await _start(step, folder, env, descriptor)
     except OSError as error:
         raise EngineError(
             f"the build step of {service} does not start: {step.argv[0]}: {error.strerror}",
@@ -112,17 +103,46 @@ async def run(
         message = f"the build step of {service} did not end in {TIME_S_MAX / 60:g} min: {step}"
         raise EngineError(message, way_out=seen, detail="\n".join(tail)) from None
     finally:
-        if process.returncode is None:
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            await process.wait()
+        await _end(process)
     if status != 0:
         how = f"exit code {status}" if status > 0 else signal.Signals(-status).name
         raise EngineError(
             f"the build step of {service} failed: {step}: {how}", way_out=seen + off, detail="\n".join(tail)
         )
+
+
+async def _start(step: Step, folder: Path, env: Mapping[str, str], descriptor: int) -> asyncio.subprocess.Process:
+    starting = asyncio.create_task(
+        asyncio.create_subprocess_exec(
+            *step.argv,
+            cwd=folder,
+            env=env,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(descriptor,),
+        ),
+        name=f"start {step}",
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # It may run already, and asyncio would end it alone, and nothing of what it has started.
+        await asyncio.wait([starting])
+        if starting.exception() is None:
+            await _end(starting.result())
+        raise
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """With all that it started, unless it has ended."""
+    if process.returncode is None:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        await process.wait()
 
 
 def _is_python(workload: Command) -> bool:
