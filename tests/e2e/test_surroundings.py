@@ -54,7 +54,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 INDEX = "<!doctype html><title>Front</title>"
 
 
-def app(one: int, two: int, site: int, gate: int) -> str:
+def app(one: int, two: int, site: int, manual: int, gate: int) -> str:
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     files = "{/etc/shoal-test/listen.conf: {content: 'listen ${port}'}, /shoal-test/raw: conf/raw.conf}"
     return f"""
@@ -75,6 +75,11 @@ services:
   front:
     static: {{folder: dist, spa: true}}
     port: {site}
+  manual:
+    cwd: manual
+    static: out
+    build: mkdir out && tr a-z A-Z < page.txt > out/index.html
+    port: {manual}
 gateway:
   port: {gate}
   routes:
@@ -90,6 +95,7 @@ FILES = {
     "dist/assets/app-3f2a1b9c.js": "1",
     "dist/docs/index.html": "docs",
     "dist/.env": "secret",
+    "manual/page.txt": "old",
 }
 
 
@@ -122,8 +128,8 @@ def who(request: pytest.FixtureRequest) -> Iterator[tuple[Path, dict[str, Any]]]
 
 def test_files_volumes_and_a_site_are_where_the_app_file_says(who: tuple[Path, dict[str, Any]]) -> None:
     folder, more = who
-    one, two, site, gate = free_port(), free_port(), free_port(), free_port()
-    with plane(folder, files=FILES | {"shoal.yaml": app(one, two, site, gate)}, **more) as shoal:
+    one, two, site, manual, gate = (free_port() for _ in range(5))
+    with plane(folder, files=FILES | {"shoal.yaml": app(one, two, site, manual, gate)}, **more) as shoal:
         shoal.up()
         # Files: content with references, a file as it is, and nobody else sees either.
         assert ask(one, "/etc/shoal-test/listen.conf")[1].startswith("listen ")
@@ -150,16 +156,23 @@ def test_files_volumes_and_a_site_are_where_the_app_file_says(who: tuple[Path, d
         assert ask(site, "/index.html", if_none_match=headers["etag"])[0] == 304
         assert "volume" in shoal.shoal("explain", "one").stdout
 
+        assert ask(manual, "/")[:2] == (200, "OLD")
+
         shoal.down()
         shoal.up()
         assert ask(one, "/var/lib/shoal-test/note")[1] == "kept by one"
         # Another content is another revision.
         (folder / "conf/raw.conf").write_text("new\n")
+        (folder / "manual/page.txt").write_text("new")
         planned = json.loads(shoal.shoal("plan", "--json").stdout)
         reasons = {change["service"]: change["reasons"] for change in planned["changes"]}
-        assert reasons["one"] == reasons["two"] == ["files./shoal-test/raw"]
+        assert "files./shoal-test/raw" in reasons["one"] and "files./shoal-test/raw" in reasons["two"]
         shoal.up()
         assert ask(one, "/shoal-test/raw")[1] == "new\n"
+        # What a step made is the revision's, too: going back serves the old files.
+        assert ask(manual, "/")[1] == "NEW"
+        shoal.shoal("rollback", "manual")
+        assert ask(manual, "/")[1] == "OLD"
 
 
 def test_the_example_counts_its_visits(example: Callable[[str], tuple[Path, dict[int, int]]]) -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from shoal.engines.local.sources import builds
+from shoal.engines.local.sources import builds, sites
 from shoal.engines.local.sources.homes import Furnishing, Home, Homes
 from shoal.engines.local.sources.snapshots import Snapshots
 from shoal.errors import EngineError
 from shoal.model.app import App, Command, PythonApp, Service
+from shoal.model.surroundings import Static
 from shoal.model.world import Revision
 from shoal.paths import StateFolder
 
@@ -208,6 +209,40 @@ def test_what_no_revision_needs_is_removed_and_what_was_written_is_kept(shop: Sh
         assert homes[1][1].folder.exists() and homes[2][1].folder.exists()
         assert set(Snapshots(shop.state.sources).known()) == {sources[1], sources[2]}
         assert [path.read_text() for path in shop.state.leftovers.rglob("app.db")] == ["data"]
+
+    asyncio.run(scenario())
+
+
+def test_a_site_is_what_its_revision_holds_or_its_step_makes(shop: Shop) -> None:
+    def site(build: str | None = None, folder: str = "dist") -> Service:
+        return shop.service(build, workload=Static(folder=folder))
+
+    def served(home: Home) -> str:
+        return (sites.folder_of(site(), home.folder) / "index.html").read_text()
+
+    async def refused(service: Service) -> str:
+        with pytest.raises(EngineError) as caught:
+            await shop.home(service)
+        return str(caught.value)
+
+    async def scenario() -> None:
+        assert f"serves {shop.app_folder}/dist, which does not exist" in await refused(site())
+        shop.write(".gitignore", "dist/\n")
+        shop.write("dist/index.html", "by hand")
+        said = await refused(site())
+        assert "leaves dist out of the revision" in said
+        assert "build: npm ci && npm run build" in said and f"write !dist into {shop.app_folder}/.shoalignore" in said
+        shop.write("page.html", "old")
+        step = "mkdir dist && cp page.html dist/index.html"
+        first = await shop.deploy(site(step))
+        assert served(await shop.homes.ready(first, shop._say)) == "old"
+        shop.write("page.html", "new")
+        assert served(await shop.home(site(step))) == "new"
+        assert served(await shop.homes.ready(first, shop._say)) == "old"
+        assert "has made no such folder" in await refused(site("true"))
+        shop.write(".shoalignore", "!dist\n")
+        assert served(await shop.home(site())) == "by hand"
+        assert "which does not exist" in await refused(site(folder="../elsewhere"))
 
     asyncio.run(scenario())
 

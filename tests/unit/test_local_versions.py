@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from shoal.engines.local import interpreters
+from shoal.engines.local import interpreters, pins
+from shoal.engines.local.environments import Environments
 from shoal.engines.local.interpreters import Wanted, find, node_of, python_of
+from shoal.engines.local.sources.snapshots import Snapshots
 from shoal.engines.local.versions import begins, satisfies
 from shoal.errors import EngineError
+from shoal.model.app import App, Command, Service
 
 
 @pytest.mark.parametrize(
@@ -82,3 +86,27 @@ def test_what_stands_beside_the_code_is_read(tmp_path: Path) -> None:
     (tmp_path / ".nvmrc").write_text("lts/iron\n")
     node = node_of(folders)
     assert node is not None and node.text == ">=18"
+
+
+def test_a_revision_asks_for_what_stood_beside_its_code_when_it_was_deployed(machine: Path) -> None:
+    web = machine / "app/web"
+    web.mkdir(parents=True)
+    (machine / "app/.nvmrc").write_text("20.1\n")
+    (web / ".gitignore").write_text(".python-version\n")
+    (web / ".python-version").write_text("3.99.1\n")
+    (web / "requirements.txt").write_text("")
+    service = Service(name="web", workload=Command(argv=("sleep",)), folder=str(web), build=("npm", "ci"))
+    app = App(name="a", services=(service,), folder=str(machine / "app"))
+    snapshots = Snapshots(machine / "sources")
+    snapshot = snapshots.find(snapshots.take(service, app, keep=True)[0])
+    (machine / "app/.nvmrc").write_text("99\n")
+    (web / ".python-version").write_text(f"{sys.version_info.major}.{sys.version_info.minor}\n")
+    # What runs the build step decides, too, and its Node goes first.
+    assert [folder.parts[-2] for folder in pins.tools(app, service, snapshot, None, "")] == ["v20.1.0"]
+    with pytest.raises(EngineError, match=r"wants Node 99 \(.*/app/\.nvmrc\)"):
+        pins.tools(app, service, None, None, "")
+    environments = Environments(machine / "envs")
+    with pytest.raises(EngineError) as caught:
+        environments.locate(web, machine / "app", snapshot=snapshot, service="web")
+    assert f"service 'web' wants Python 3.99 ({web}/.python-version)" in str(caught.value)
+    environments.locate(web, machine / "app", service="web")
