@@ -156,10 +156,11 @@ def test_what_crashes_or_never_gets_ready_is_taken_back_and_loses_nothing(runnin
 
 def test_with_one_replica_nothing_is_lost_and_a_websocket_reconnects_once(running: Running) -> None:
     shoal = running.shoal
-    with prober(f"http://127.0.0.1:{running.one}") as probe, talking(running.one) as connections:
+    with talking(running.one) as connections, prober(f"http://127.0.0.1:{running.one}") as probe:
         running.write(colour="blue")
         shoal.shoal("deploy", "one")
         shoal.wait_for_status(lambda s: [r["id"] for r in s["services"][1]["replicas"]] == ["one-r2"], "no old one")
+        shoal.eventually(lambda: len(connections) > 1, "another connection of the WebSocket's client")
     probe.assert_nothing_lost()
     assert connections == ["one-r1", "one-r2"]
 

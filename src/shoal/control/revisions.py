@@ -19,7 +19,8 @@ def digest(app: App, service: Service, source: str = "") -> str:
     """Hash of all that a replica of this service is made of: its own spec, its source, and the ports of those it calls.
 
     How many replicas there are, what is published, how they are called and what they start after changes no replica;
-    nor does how requests to them are treated, which Envoy alone knows.
+    nor does how requests to them are treated, which Envoy alone knows. What is as by default is left out: else every
+    upgrade of Shoal that brings a key would make new revisions of everything.
     """
     ports = tuple(replace(port, publish=False) for port in service.ports)
     # What is on the list is Envoy's; whether there is one, the replica's variables say.
@@ -41,7 +42,7 @@ def digest(app: App, service: Service, source: str = "") -> str:
         for callee in service.calls
         for port in app.service(callee).every_port
     ]
-    text = "\n".join([wire.encode(essence), *callees, *([f"source {source}"] if source else [])])
+    text = "\n".join([wire.essence(essence), *callees, *([f"source {source}"] if source else [])])
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 

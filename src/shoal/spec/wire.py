@@ -30,6 +30,12 @@ def encode(value: object) -> str:
     return adapter(type(value)).dump_json(value).decode()
 
 
+def essence(value: object) -> str:
+    """As `encode`, of what differs from the defaults alone, at any depth: the same text where a newer Shoal has a field
+    more that nobody uses."""
+    return adapter(type(value)).dump_json(value, exclude_defaults=True).decode()
+
+
 def decode(kind: type[T], text: str | bytes) -> T:
     """Raises pydantic.ValidationError when the text is not a `kind`."""
     value: T = adapter(kind).validate_json(text)
