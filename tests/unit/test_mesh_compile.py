@@ -14,9 +14,9 @@ from shoal.mesh.denial import caller_of, denial_routes_name
 from shoal.mesh.endpoints import Endpoint, assignment
 from shoal.mesh.references import references
 from shoal.mesh.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, TYPES, Message
-from shoal.model.app import App, Command, Gateway, Route, Service
+from shoal.model.app import App, Command, Gateway, Protocol, Route, Service
 from shoal.model.replica import TcpAddress
-from shoal.model.topology import DENIED, Edge, EdgeMap
+from shoal.model.topology import ANYBODY, DENIED, Edge, EdgeMap
 from tests.support.envoy import edge_map
 
 OPTIONS = MeshOptions(mesh_socket="/run/mesh.sock")
@@ -215,3 +215,22 @@ def test_a_snapshot_passes_on_the_same_objects_and_gives_an_empty_assignment_whe
 def test_the_caller_is_read_back_from_the_name_of_its_routes() -> None:
     assert caller_of(denial_routes_name("cart-service")) == "cart-service"
     assert caller_of("service.cart-service") is None
+
+
+def test_where_nobody_knows_who_calls_each_service_has_an_address_that_names_no_caller() -> None:
+    """And every declared edge stays what it is."""
+    called = (service("web", 3000), replace(service("db", 6379), protocol=Protocol.TCP), service("worker"))
+    app = App(name="app", services=(*called, service("caller", 3001, calls=("web",))))
+    edges = edge_map(app, 77)
+    leased = {
+        (ANYBODY, name): Edge(caller=ANYBODY, callee=name, number=900 + n)
+        for n, name in enumerate(("web", "db", "caller"))
+    }
+    known = compile_app(app, edges, OPTIONS)
+    both = compile_app(app, replace(edges, edges={**edges.edges, **leased}), OPTIONS)
+    added = both[LISTENER].keys() - known[LISTENER].keys()
+    assert added == {"edge.@.web.3000", "edge.@.db.6379", "edge.@.caller.3001"}
+    assert address(both[LISTENER]["edge.@.web.3000"]) == ("127.77.3.132", 3000)
+    assert {name: both[LISTENER][name] for name in known[LISTENER]} == known[LISTENER]
+    assert b"x-shoal-caller" not in both[LISTENER]["edge.@.web.3000"].SerializeToString()
+    assert b"x-shoal-caller" in both[LISTENER]["edge.caller.web.3000"].SerializeToString()

@@ -54,7 +54,9 @@ class Controller:
         network: int,
         feed: Feed,
         meter: TrafficMeter | None = None,
+        anybody: bool = False,
     ) -> None:
+        """`anybody`: each service is also reached at an address that tells nothing about who calls."""
         self.inbox = inbox
         self.desired: Desired | None = None
         self.observed = Observed()
@@ -65,6 +67,7 @@ class Controller:
         self._sink = sink
         self._clock = clock
         self._routing = routing
+        self._anybody = anybody
         self._revisions: dict[tuple[str, int], Revision] = {}
         self._unsaved: set[str] = set()
         self._store_retry_at: float | None = None
@@ -404,7 +407,7 @@ class Controller:
         fold(self.observed, published)
 
     def _leased(self, app: App) -> EdgeMap:
-        numbers = self._store.lease_edges(edge_pairs(app))
+        numbers = self._store.lease_edges(edge_pairs(app, anybody=self._anybody))
         edges = {pair: Edge(caller=pair[0], callee=pair[1], number=number) for pair, number in numbers.items()}
         own = frozenset(service.name for service in app.services if service.network is Network.OWN)
         return EdgeMap(network=self.edges.network, edges=edges, own=own)

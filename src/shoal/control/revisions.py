@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from shoal.model.app import App, Service
 from shoal.model.policy import DEFAULT_ROLLOUT
-from shoal.model.topology import DENIED, EGRESS
+from shoal.model.topology import ANYBODY, DENIED, EGRESS
 from shoal.model.traffic import NOTHING
 from shoal.model.world import Desired, Revision, Target
 from shoal.spec import wire
@@ -85,10 +85,12 @@ def next_desired(
     return Desired(app=app, generation=generation, targets=targets, at=now), tuple(fresh), removed
 
 
-def edge_pairs(app: App) -> Sequence[tuple[str, str]]:
-    """Every (caller, callee) that needs an address, and each caller's deny edge."""
+def edge_pairs(app: App, *, anybody: bool = False) -> Sequence[tuple[str, str]]:
+    """Every (caller, callee) that needs an address, and each caller's deny edge. `anybody`: each service with a port
+    also has one for callers that nobody knows."""
     return [
         *((service.name, callee) for service in app.services for callee in service.calls),
         *((service.name, DENIED) for service in app.services),
         *((service.name, EGRESS) for service in app.services if service.egress),
+        *((ANYBODY, service.name) for service in app.services if anybody and service.port is not None),
     ]

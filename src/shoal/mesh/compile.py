@@ -33,7 +33,7 @@ from shoal.mesh.routes import (
 from shoal.mesh.sides import behind_door, door_path, doors_of, has_own_side, seen_from
 from shoal.mesh.snapshot import CLUSTER, LISTENER, ROUTES, Message
 from shoal.model.app import App, Network, Port, Protocol, Service
-from shoal.model.topology import EdgeMap
+from shoal.model.topology import ANYBODY, EdgeMap
 from shoal.model.traffic import NOTHING, Policy
 
 LOOPBACK = "127.0.0.1"
@@ -93,6 +93,7 @@ def compile_app(
         *(egress.far_listeners(app, options.doors) if front else egress.near_listeners(app, edges)),
         *(_published(app, options) if front else ()),
         *_edges(app, edges, side),
+        *(_edges_of_anybody(app, edges) if front else ()),
         *map(_denied, denied),
         *(_door(service, port, options.doors) for service, port in doorways),
     ]
@@ -153,6 +154,21 @@ def _edges(app: App, edges: EdgeMap, side: Network) -> Iterable[Message]:
             for port in callee.every_port:
                 leased = edges.edges[caller.name, callee.name]
                 yield _edge(app, caller, callee, port, edges.address(leased.caller, leased.callee))
+
+
+def _edges_of_anybody(app: App, edges: EdgeMap) -> Iterable[Message]:
+    """Where there are any: what is said of single callers does not hold there, because nobody knows who calls."""
+    for callee in app.services:
+        if (ANYBODY, callee.name) not in edges.edges:
+            continue
+        address = edges.address(ANYBODY, callee.name)
+        for port in callee.every_port:
+            name = f"edge.{ANYBODY}.{callee.name}.{port.number}"
+            if port.protocol is Protocol.TCP:
+                cluster = cluster_name(callee, port)
+                yield bytes_to(name, address, port.number, cluster=cluster, connects=_connects(callee))
+            else:
+                yield edge(name, address, port.number, caller="", routes=service_routes_name(callee, port))
 
 
 def _edge(app: App, caller: Service, callee: Service, port: Port, address: str) -> Message:

@@ -115,8 +115,9 @@ def forward_door(name: str, path: str, *, routes: str, resolving: Message, repli
 
 def edge(name: str, host: str, port: int, *, caller: str, routes: str) -> Message:
     """The address of one declared call. Whose it is, is a header from here to the last route: so all edges to a service
-    share its routes, and a caller's own ones come and go without a change of its listener."""
-    return _listener(name, socket_address(host, port), _manager(name, routes, [*_FROM_A_SERVICE, _from(caller)]))
+    share its routes, and a caller's own ones come and go without a change of its listener. Empty: nobody knows."""
+    mutations = [*_FROM_A_SERVICE, _from(caller)] if caller else _FROM_A_SERVICE
+    return _listener(name, socket_address(host, port), _manager(name, routes, mutations))
 
 
 def _from(caller: str) -> Message:

@@ -8,6 +8,8 @@ DENIED = "*"
 """The callee of a caller's deny edge: every name that it has not declared leads there."""
 EGRESS = ">"
 """The callee of a caller's way out to what its `egress:` names."""
+ANYBODY = "@"
+"""The caller of edges whose callers nobody can tell apart: the names are in a hosts file that all processes read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,8 +17,9 @@ class Edge:
     """A declared call, and the loopback address that stands for it. Who connects there is known to be `caller`."""
 
     caller: str
+    """A service, or `ANYBODY`: then nothing is known."""
     callee: str
-    """A service, or `DENIED`."""
+    """A service, `DENIED` or `EGRESS`."""
     number: int
     """1 to 65535, leased per app."""
 
