@@ -18,6 +18,10 @@ settings.register_profile("explore", deadline=None, max_examples=2000, suppress_
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+# Tests run in containers too: none writes names into the /etc/hosts of all but those that make one of their own.
+os.environ["SHOAL_HOSTS"] = "keep"
+
+
 @pytest.fixture(autouse=True)
 def no_child_is_left() -> Iterator[None]:
     """Fails the test that started a process and did not wait for its end. Those of wider fixtures are there before."""

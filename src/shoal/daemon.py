@@ -110,6 +110,8 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
     await engine.start_proxy_ahead()
     names = asyncio.create_task(engine.find_names(), name="names")
     stack.callback(names.cancel)
+    if engine.may_share_names:
+        await names  # whether Envoy listens for callers that nobody knows depends on it
     sink = XdsServer(inbox, clock, state.xds_socket)
     meter = Meter(inbox, clock, (state.envoy_admin_socket, state.own_envoy_admin_socket))
     controller = Controller(
@@ -122,9 +124,12 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
         network=network,
         feed=feed,
         meter=meter,
+        anybody=engine.names_mode == "hosts",
     )
     adopted = await controller.attach()
     await names
+    if controller.desired is not None and not controller.desired.down:
+        await engine.share_names(controller.desired.app, controller.edges)
     controller.note(ev.DaemonStarted(at=clock.now(), pid=os.getpid(), version=shoal.__version__, adopted=adopted))
     for problem in store.problems:
         controller.note(ev.Warned(at=clock.now(), subject="daemon", message=problem))

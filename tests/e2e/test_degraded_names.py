@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from shoal.xds.admin import admin_get
 from tests.support import refusing
 from tests.support.plane import ECHO, Plane, plane
 from tests.support.port import free_port
+from tests.support.processes import alive, until
 from tests.support.user import UnavailableError, nobody
 
 pytestmark = pytest.mark.integration
@@ -166,3 +170,122 @@ def test_doctor_says_it_works_with_less_and_what_would_allow_it(
         assert names["state"] == "degraded"
         assert machine.refusal in names["detail"] and machine.way_out in names["way_out"], names
         assert machine.way_out in shoal.shoal("doctor", check=False).stdout
+
+
+@dataclass(frozen=True)
+class Container:
+    """A place in which all read one `/etc/hosts` that is mounted there, and nobody makes namespaces."""
+
+    hosts: Path
+    command: Sequence[str]
+    """The start of an argv that `-m shoal ...` follows."""
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Those that lead to edges."""
+        found = [line.split() for line in self.hosts.read_text().splitlines() if line.startswith("127.")]
+        return {words[1]: words[0] for words in found if words[1] != "localhost"}
+
+
+CONTAINERS_OWN = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n172.17.0.2\t3f2a9c taken\n"
+FOR_ALL = "an /etc/hosts for all"
+
+
+@pytest.fixture
+def container(tmp_path: Path) -> Container:
+    if sys.platform != "linux" or platform.machine() not in refusing.NUMBERS:
+        pytest.skip("needs Linux on x86_64 or aarch64")
+    hosts = tmp_path / "container-hosts"
+    hosts.write_text(CONTAINERS_OWN)
+    inside = 'mount --bind "$0" /etc/hosts && exec "$@"'
+    unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
+    command = [*unshare, "--", "sh", "-c", inside, str(hosts)]
+    if subprocess.run([*command, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("no file can be mounted over another here")
+    return Container(hosts, [*command, sys.executable, refusing.__file__, sys.executable])
+
+
+def in_container(place: Container, folder: Path, text: str) -> AbstractContextManager[Plane]:
+    files = {"shoal.yaml": text, "echo.py": ECHO}
+    command = [*place.command, "-m", "shoal"]
+    return plane(folder, files=files, command=command, environment={"SHOAL_HOSTS": ""})
+
+
+def test_in_a_container_two_apps_have_their_names_in_its_hosts_file_and_leave_it_as_it_was(
+    container: Container, tmp_path: Path
+) -> None:
+    peer, one, taken, more = (free_port() for _ in range(4))
+    first = f"""
+app: first
+services:
+  peer: {{run: "echo:app", port: {peer}}}
+  taken: {{run: "echo:app", port: {taken}}}
+  one:
+    command: [sh, -c, "{CURL} http://peer:{peer}/by-name; exec python3 -m http.server --bind 127.0.0.1 $PORT"]
+    port: {one}
+    calls: [peer]
+    after: [peer]
+"""
+    second = f"""
+app: second
+services:
+  peer: {{run: "echo:app", port: {free_port()}}}
+  other: {{run: "echo:app", port: {more}}}
+"""
+    with in_container(container, tmp_path / "first", first) as shoal:
+        assert FOR_ALL in shoal.shoal("up", "-d").stderr
+        shoal.note_shared_memory()
+        status = shoal.status()
+        assert status["names"] == "hosts" and "Operation not permitted" in status["names_reason"], status
+        assert FOR_ALL in " ".join(shoal.shoal("status").stdout.split())
+        assert container.hosts.read_text().startswith(CONTAINERS_OWN)
+        assert container.names.keys() == {"peer", "one"}
+        [replica] = shoal.replicas("one")
+        shoal.eventually(lambda: "/by-name" in shoal.log_text("one", replica["id"]), "its call by name")
+        warned = [event for event in shoal.events() if "is taken in /etc/hosts by another line" in event["message"]]
+        assert [event["subject"] for event in warned] == ["taken"]
+        # Nobody knows who calls by name; by variable it is known as ever.
+        assert call_by_variable_beside_names(shoal) not in container.names.values()
+        assert asyncio.run(requests_by_edge(shoal)) == {f"edge.@.peer.{peer}": 1, f"edge.one.peer.{peer}": 1}
+        findings = json.loads(shoal.shoal("doctor", "--json", check=False).stdout)
+        [names] = [finding for finding in findings if finding["name"] == "names"]
+        assert names["state"] == "degraded" and "the container's /etc/hosts" in names["detail"], names
+        with_first = container.hosts.read_text()
+
+        with in_container(container, tmp_path / "second", second) as another:
+            another.up()
+            assert container.names.keys() == {"peer", "one", "other"}
+            assert any("'peer' is taken in /etc/hosts by app 'first'" in event["message"] for event in another.events())
+            another.down()
+        assert container.hosts.read_text() == with_first
+
+        kill_all(shoal)
+        with in_container(container, tmp_path / "second", second) as another:
+            another.up()  # whose names stand there without anybody is known to nobody
+            assert container.names.keys() == {"peer", "other"}
+        assert container.hosts.read_text() == CONTAINERS_OWN
+
+        shoal.up()
+        assert container.names.keys() == {"peer", "one"}
+        shoal.down()
+        assert container.hosts.read_text() == CONTAINERS_OWN
+
+
+def call_by_variable_beside_names(shoal: Plane) -> str:
+    """Calls `peer` as `one` by PEER_URL; gives the address in it."""
+    done = shoal.shoal("exec", "one", "--", "sh", "-c", f'echo "$PEER_HOST"; {CURL} "$PEER_URL/"')
+    host, body = done.stdout.split("\n", 1)
+    assert json.loads(body)["service"] == "peer"
+    return host
+
+
+def kill_all(shoal: Plane) -> None:
+    """As when a container's processes are all killed: nobody is told."""
+    keeper, replicas = shoal.keeper_pid(), shoal.pids().values()
+    for pid in (keeper, shoal.status()["daemon_pid"], *replicas):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # with its keeper
+    for pid in replicas:
+        until(lambda pid=pid: not alive(pid), f"the end of {pid}", within_s=10)

@@ -383,3 +383,11 @@ def test_an_error_is_two_lines_and_its_detail(capsys: pytest.CaptureFixture[str]
         "way_out": "free them",
         "lines": ["one", "", "two\x07"],
     }
+
+
+def test_how_services_find_each_other_is_told_where_it_is_not_the_best_way() -> None:
+    assert not [line for line in app_view(app(USERS)) if "find" in line or "/etc/hosts" in line]
+    shared = "\n".join(app_view(app(USERS, names="hosts", names_reason="refused here")))
+    assert "an /etc/hosts for all, so that nobody knows who calls: refused here" in shared
+    variables = "\n".join(app_view(app(USERS, names="env", names_reason="refused here")))
+    assert "by variables only: refused here" in variables

@@ -27,6 +27,15 @@ def shoal(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
+def test_an_app_file_is_made_and_looked_at(tmp_path: Path) -> None:
+    """What docs/howto/names.md says of macOS."""
+    (tmp_path / "Procfile").write_text("web: python -m http.server $PORT\n")
+    imported = shoal(tmp_path, "import", "Procfile")
+    assert imported.returncode == 0 and (tmp_path / "shoal.yaml").exists(), imported.stderr
+    planned = shoal(tmp_path, "plan")
+    assert planned.returncode == 0 and "make revision 1 of web" in planned.stdout, planned.stderr
+
+
 def test_an_app_is_checked_and_not_run_and_each_lack_is_named(tmp_path: Path) -> None:
     (tmp_path / "shoal.yaml").write_text("services: {web: {command: x, port: 3000, network: own}}")
     checked = shoal(tmp_path, "check")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from google.protobuf.internal import api_implementation
 
+from shoal.engines.local import shared_names
 from shoal.engines.local.keeper.start import SOCKET_PATH_MAX, own_folder
 from shoal.engines.local.names import detect
 from shoal.engines.local.networks import detection, ways_out
@@ -108,6 +109,8 @@ def _names(name: str) -> Finding:
     if works:
         return Finding(name=name, state="ok", detail="services find each other by name (private hosts files)")
     what, _, way_out = why.rpartition("; ")
+    if shared_names.why_not() == "":
+        what = f"names are in the container's /etc/hosts, which does not tell who calls: {what or why}"
     return Finding(name=name, state="degraded", detail=what or why, way_out=way_out if what else "")
 
 

@@ -20,7 +20,7 @@ from shoal.cli.options import file_option, shoal_command
 from shoal.cli.output import emit, emit_line, is_terminal, note, problem_details, say, show_error
 from shoal.cli.stop import take_down
 from shoal.cli.target import app_of, folder_of
-from shoal.cli.views import addresses, entry_line, services_table, summary
+from shoal.cli.views import addresses, entry_line, names_note, services_table, summary
 from shoal.cli.waiting import READY_S_MAX, Waiting
 from shoal.client.headstart import head_start
 from shoal.client.plane import Departure, ensure_plane, plane_runs
@@ -147,8 +147,8 @@ class Up:
             say(*services_table(status), "")
         say(f"{status.app} is up: {summary(status)} ready ({time.monotonic() - self.started_at:.1f} s)")
         say(*addresses(status))
-        if status.names_reason:
-            note(f"services find each other by variables only: {status.names_reason}")
+        for words in names_note(status):
+            note(words)
         if self.detach:
             say("it runs on: shoal status, shoal logs SERVICE -f, shoal down")
         else:

@@ -87,6 +87,16 @@ def reasons(status: AppStatus) -> list[str]:
     return [f"{s.name} is {s.health.value}: {clean(s.reason)}" for s in status.services if s.health not in plain]
 
 
+def names_note(status: AppStatus) -> list[str]:
+    """How services find each other, where it is not the best way; else nothing."""
+    if status.names == "names" or not status.names_reason:
+        return []
+    why = clean(status.names_reason)
+    if status.names == "hosts":
+        return [f"services have their names in an /etc/hosts for all, so that nobody knows who calls: {why}"]
+    return [f"services find each other by variables only: {why}"]
+
+
 def app_view(status: AppStatus) -> list[str]:
     """`shoal status`."""
     health = paint(status.health.value, HEALTH_COLOURS[status.health])
@@ -105,8 +115,7 @@ def app_view(status: AppStatus) -> list[str]:
         f"job {j.name} failed: {clean(j.reason)}; shoal jobs {j.name}" for j in status.jobs if j.state == "failed"
     ]
     notes += [f"{s.name} fails on purpose ('fault'), {clean(fault)}" for s in status.services for fault in s.faults]
-    if status.names != "names" and status.names_reason:
-        notes.append(f"services find each other by variables only: {clean(status.names_reason)}")
+    notes += names_note(status)
     if status.proxy.state != "serving":
         notes.append(
             f"Envoy is {status.proxy.state}" + (f": {clean(status.proxy.reason)}" if status.proxy.reason else "")

@@ -202,9 +202,10 @@ class AppStatus:
     health: Health
     reason: str
     names: str
-    """`names` (private hosts files) or `env` (variables only)."""
+    """`names` (private hosts files), `hosts` (in a container's /etc/hosts, which does not tell who calls) or `env`
+    (variables only)."""
     names_reason: str
-    """Why it is `env`; empty otherwise."""
+    """Why it is `hosts` or `env`; empty otherwise."""
     proxy: ProxyStatus
     gateway: GatewayStatus | None
     services: tuple[ServiceStatus, ...]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from shoal.engines.local import endings, names, stopping, tags, tails, taken
+from shoal.engines.local import endings, names, shared_names, stopping, tags, tails, taken
 from shoal.engines.local.keeper_client import KeeperError
 from shoal.engines.local.keeper_link import KeeperLink, Listing
 from shoal.engines.local.launching import Launcher, Prepared, further_lease
@@ -146,17 +146,34 @@ class LocalEngine:
         """Finds out whether services can have names here: some 50 ms, of which a child process takes most."""
         launcher = self._launcher
         launcher.named, launcher.names_reason = await asyncio.to_thread(names.detect)
-        if not launcher.named:
+        if launcher.named:
+            return
+        if self.may_share_names:
+            launcher.shared = shared_names.SharedNames(self._state.root)
+            launcher.names_reason = launcher.names_reason.removesuffix(f"; {names.BY_VARIABLES}")
+            await launcher.warn("app", "services have their names in an /etc/hosts for all", launcher.names_reason)
+        else:
             await launcher.warn("app", "services find each other by variables only", launcher.names_reason)
 
     @property
+    def may_share_names(self) -> bool:
+        """Whether the names may stand in an `/etc/hosts` that all read, should there be no private ones."""
+        return shared_names.why_not() == ""
+
+    async def share_names(self, app: App, edges: EdgeMap) -> None:
+        """For replicas that run already; each start does it too."""
+        await self._launcher.share(app, edges)
+
+    @property
     def names_mode(self) -> str:
-        """`names` (private hosts files) or `env`."""
-        return "names" if self._launcher.named else "env"
+        """`names` (private hosts files), `hosts` (one that all read: nobody knows who calls) or `env` (variables)."""
+        if self._launcher.named:
+            return "names"
+        return "env" if self._launcher.shared is None else "hosts"
 
     @property
     def names_reason(self) -> str:
-        """Why it is `env`; empty otherwise."""
+        """Why it is `hosts` or `env`; empty otherwise."""
         return self._launcher.names_reason
 
     @property
@@ -194,6 +211,7 @@ class LocalEngine:
 
     async def shutdown_keeper(self) -> None:
         """The keeper ends when nothing but the daemon runs any more, and that has ended too."""
+        await self._launcher.unshare()
         await self._proxy.drop()
         await self._link.call("shutdown")
 
@@ -519,6 +537,7 @@ class LocalEngine:
         self._mesh.revive()
         self._ways_out.settle()
         await self._leave_dead_network()
+        await self._launcher.share_again()
         answer = await self._link.call("hello")
         if self._network is not None:
             wanted = self._network

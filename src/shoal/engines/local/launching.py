@@ -6,12 +6,13 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from shoal.engines.local import endings, old_logs, pins, surroundings
+from shoal.engines.local import endings, names, old_logs, pins, surroundings
 from shoal.engines.local.environments import Environment, Environments
 from shoal.engines.local.given import Given
 from shoal.engines.local.hosts import HostsFiles
@@ -20,6 +21,7 @@ from shoal.engines.local.networks import resolver, ways_out
 from shoal.engines.local.networks.addresses import AddressLeases
 from shoal.engines.local.overlays import Overlays
 from shoal.engines.local.ports import PortLeases
+from shoal.engines.local.shared_names import SharedNames
 from shoal.engines.local.sources import sites
 from shoal.engines.local.sources.homes import Furnishing, Home, Homes
 from shoal.engines.local.sources.snapshots import Snapshot
@@ -36,7 +38,7 @@ from shoal.model.surroundings import Static
 from shoal.model.topology import EdgeMap
 from shoal.model.world import Revision
 from shoal.paths import StateFolder
-from shoal.planner.environment import LOOPBACK
+from shoal.planner.environment import LOOPBACK, variable_prefix
 from shoal.ports import Clock, Inbox, Launch, Preparation
 
 
@@ -63,11 +65,13 @@ class _Furnished:
 
 
 class Launcher:
-    """`named`: whether processes can have private hosts files here; set once it is known."""
+    """`named`: whether processes can have private hosts files here; set once it is known. `shared`: the hosts file that
+    all read in its place, where we may write into that."""
 
     def __init__(self, state: StateFolder, *, inbox: Inbox, clock: Clock, python: Path) -> None:
         self.named = False
         self.names_reason = ""
+        self.shared: SharedNames | None = None
         self.ports = PortLeases(str(state.root))
         self.addresses = AddressLeases()
         self._state = state
@@ -107,6 +111,7 @@ class Launcher:
             tools=shared.tools,
         )
         namespace = self._namespace(app, edges, service, place)
+        await self.share(app, edges)
         tag = ReplicaTag(
             replica=launch.replica,
             service=service.name,
@@ -320,6 +325,34 @@ class Launcher:
         if self.named:
             self.named, self.names_reason = False, reason
             await self.warn("app", "services find each other by variables only from now on", reason)
+
+    async def share(self, app: App, edges: EdgeMap) -> None:
+        """Sees to it that the app's names are in the hosts file that all read, where it is done so."""
+        if self.shared is not None:
+            await self._share(partial(self.shared.write, app, edges))
+
+    async def share_again(self) -> None:
+        """While there was no keeper, another app may have taken them for a dead one's."""
+        if self.shared is not None:
+            await self._share(self.shared.write_again)
+
+    async def _share(self, write: Callable[[], Mapping[str, str]]) -> None:
+        try:
+            left_out = await asyncio.to_thread(write)
+        except EngineError as error:
+            await self.warn("app", error.message, names.BY_VARIABLES)
+            return
+        for name, whose in sorted(left_out.items()):
+            message = f"the name {name!r} is taken in /etc/hosts by {whose}, and leads there"
+            await self.warn(name, message, f"call it by {variable_prefix(name)}_URL, or give it another name")
+
+    async def unshare(self) -> None:
+        """Nothing of the app runs any more."""
+        if self.shared is not None:
+            try:
+                await asyncio.to_thread(self.shared.remove)
+            except EngineError as error:
+                await self.warn("app", f"its names are left: {error.message}", "the next app that starts removes them")
 
     async def warn(self, subject: str, message: str, way_out: str) -> None:
         """Once for each subject and message."""

@@ -12,8 +12,9 @@ from pathlib import Path
 ENTER = Path(__file__).parent / "keeper" / "enter.py"
 """Run as `python -I -S enter.py HOSTS NSSWITCH|- -- ARGV...`: becomes ARGV with these files over the machine's."""
 DETECT_S_MAX = 10.0
-_VARIABLES = "services find each other by variables such as PRODUCT_SERVICE_URL"
-_BEGIN = "# The services of this app, added by Shoal."
+BY_VARIABLES = "services find each other by variables such as PRODUCT_SERVICE_URL"
+"""Ends a reason, where there is no other way out."""
+MADE_BY_SHOAL = "# The services of this app, added by Shoal."
 
 
 def hosts_text(original: str, names: Mapping[str, str]) -> str:
@@ -22,9 +23,9 @@ def hosts_text(original: str, names: Mapping[str, str]) -> str:
     The machine's own lines stay as they are, but for mentions of the names: the first match in the file counts.
     """
     taken = {name.lower() for name in names}
-    kept = [rest for line in _lines(original) if line != _BEGIN and (rest := _without(line, taken)) is not None]
+    kept = [rest for line in _lines(original) if line != MADE_BY_SHOAL and (rest := _without(line, taken)) is not None]
     own = [f"{address}\t{name}" for name, address in sorted(names.items())]
-    return "".join(f"{line}\n" for line in [*kept, _BEGIN, *own])
+    return "".join(f"{line}\n" for line in [*kept, MADE_BY_SHOAL, *own])
 
 
 def _lines(text: str) -> list[str]:
@@ -85,7 +86,7 @@ def detect(python: str = sys.executable) -> tuple[bool, str]:
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            return False, f"the trial could not be made ({error}); {_VARIABLES}"
+            return False, f"the trial could not be made ({error}); {BY_VARIABLES}"
     if result.returncode == 0 and result.stdout == probe:
         return True, ""
     words = result.stderr.strip().removeprefix("shoal: ") or f"the trial ended with exit code {result.returncode}"
@@ -105,8 +106,8 @@ def _way_out(words: str) -> str:
     if "exist" in words:
         return "make /etc/hosts a file"
     if Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():
-        return f"a container allows it when started with '--cap-add SYS_ADMIN'; {_VARIABLES}"
-    return _VARIABLES
+        return f"a container allows it when started with '--cap-add SYS_ADMIN'; {BY_VARIABLES}"
+    return BY_VARIABLES
 
 
 def _reads(path: str) -> str:
