@@ -597,7 +597,7 @@ def test_names_lead_to_the_addresses_of_edges(tmp_path: Path) -> None:
         await box.ready(api)
         assert await box.get("web-r1", "/resolve/api") == launch.edges.address("web", "api")
         assert await box.get("api-r1", "/resolve/web") == launch.edges.address("api", "*")
-        context = box.engine.exec_context(launch.app, launch.edges, "web")
+        context = box.engine.exec_context(launch.app, launch.edges, launch.revision)
         assert context.hosts is not None
         assert launch.edges.address("web", "api") in text_of(context.hosts)
         assert context.env["API_URL"] == "http://api:3001"
