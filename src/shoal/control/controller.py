@@ -17,7 +17,7 @@ from typing import assert_never
 from shoal.control.inbox import Inbox
 from shoal.control.journal import Feed, describe
 from shoal.control.revisions import edge_pairs, next_desired
-from shoal.control.rollouts import compared, deployed, moved
+from shoal.control.rollouts import compared, deployed, knowing, moved
 from shoal.control.routing import Routing
 from shoal.errors import EngineError, ShoalError, StoreError
 from shoal.model import action as act
@@ -428,6 +428,7 @@ class Controller:
         before = self.desired or self._past
         desired, fresh, removed = next_desired(app, before, newest, now, sources)
         desired, rollouts = deployed(desired, before, now, canary)
+        desired = knowing(desired, before, self.observed.rejected)
         edges = self._leased(app)
         for revision in fresh:
             self._store.add_revision(revision)
@@ -440,7 +441,7 @@ class Controller:
     def change_app(self, desired: Desired, *happened: ev.RequestEvent | ev.RolloutEvent) -> None:
         """As `change`, for one with another app. Raises StoreError."""
         edges = self._leased(desired.app)
-        self.change(desired, *happened)
+        self.change(knowing(desired, self.desired, self.observed.rejected), *happened)
         self.edges = edges
 
     def move(self, action: act.MoveRollout) -> bool:

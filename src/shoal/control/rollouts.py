@@ -7,6 +7,7 @@ have.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from shoal.control.returning import failed, returned, with_outcome
@@ -130,6 +131,22 @@ def started(
 def next_generation(before: Target) -> int:
     """One that no replica of the service has, also where the last restart was taken back."""
     return max(before.generation, before.rollout.generation if before.rollout is not None else 0) + 1
+
+
+def knowing(desired: Desired, current: Desired | None, refused: Collection[str]) -> Desired:
+    """`desired`, with what Envoy refuses already noted in the rollouts that begin by it. One that takes the place of
+    another under way answers for that one's refusals too."""
+    targets = dict(desired.targets)
+    for name, target in desired.targets.items():
+        rollout = target.rollout
+        if rollout is None or rollout.state is not RolloutState.PREPARING or rollout.started_at != desired.at:
+            continue
+        before = current.targets.get(name) if current is not None else None
+        last = before.rollout if before is not None else None
+        known = last.refused_before if last is not None and last.under_way else tuple(sorted(refused))
+        if known:
+            targets[name] = replace(target, rollout=replace(rollout, refused_before=known))
+    return replace(desired, targets=targets)
 
 
 def settled_before(before: Target | None) -> Fallback | None:

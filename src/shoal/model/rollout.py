@@ -149,6 +149,8 @@ class Rollout:
     """How often it was judged, in all its steps."""
     auto: bool = True
     """Whether a canary's good verdict takes it on; a bad one always takes it back."""
+    refused_before: tuple[str, ...] = ()
+    """Resources that Envoy refused when it began: not its fault."""
 
     @property
     def under_way(self) -> bool:

@@ -114,6 +114,8 @@ class Observed:
     """By service: the number of its next replica, from 1."""
     rejected: dict[str, str] = field(default_factory=dict)
     """Envoy's resources that it refused, by name, with its words."""
+    rejected_since: dict[str, float] = field(default_factory=dict)
+    """By the same names."""
     releases: dict[tuple[str, int], Release] = field(default_factory=dict)
     """By service and revision: what was asked to be made ready since the daemon started."""
     traffic_at: float = 0.0

@@ -37,6 +37,9 @@ STOP_S = 10.0
 
 ROLLOUT_CRASHES = 3
 """So many crashes in a row of one new replica end a rollout: before it is a crash loop, and before its deadline."""
+REFUSED_S = 8.0
+"""How long what Envoy refuses of a new spec may last. It is offered again after 5 s: a port that two services exchange
+is taken for a moment."""
 PREPARE_BACKOFF_S_FIRST = 2.0
 PREPARE_BACKOFF_S_MAX = 300.0
 """Between two tries to make a revision ready, where there is nothing to return to: a build costs more than a start."""

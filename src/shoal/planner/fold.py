@@ -55,6 +55,7 @@ def fold(observed: Observed, event: ev.Event) -> None:
             _apply(observed, event)
         case ev.ResourceRejected():
             observed.rejected[event.resource] = event.message
+            observed.rejected_since.setdefault(event.resource, event.at)
         case ev.RevisionScheduled() | ev.RevisionProgressed() | ev.RevisionPrepared() | ev.RevisionFailed():
             observed.releases[event.service, event.revision] = release_after(
                 observed.releases.get((event.service, event.revision)), event
@@ -271,6 +272,7 @@ def _publish(observed: Observed, event: ev.SnapshotPublished) -> None:
 
 def _apply(observed: Observed, event: ev.SnapshotApplied) -> None:
     observed.rejected = dict(event.rejected)
+    observed.rejected_since = {name: observed.rejected_since.get(name, event.at) for name in observed.rejected}
     confirmed = [p for p in observed.pending if p.version <= event.version]
     if not confirmed:
         return

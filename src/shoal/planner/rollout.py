@@ -19,6 +19,7 @@ from shoal.planner.comparing import compare, held
 from shoal.planner.defaults import PREPARE_BACKOFF_S_FIRST, PREPARE_BACKOFF_S_MAX, ROLLOUT_CRASHES
 from shoal.planner.healing import words
 from shoal.planner.keeping import Standing, hold, keep, standing
+from shoal.planner.refused import refused, withheld
 from shoal.planner.stepping import advance, canaries, share
 from shoal.planner.steps import Step, Wait
 
@@ -47,6 +48,11 @@ def roll(target: Target, replicas: list[Replica], desired: Desired, observed: Ob
             if failed := _failed(target, rollout, stands, observed, now):
                 yield failed
                 return
+            refusal = refused(target, rollout, observed, now, fails=fails_with(target, rollout))
+            if isinstance(refusal, act.MoveRollout):
+                yield refusal
+                return
+            yield from [refusal] if refusal else []
             step = rollout.steps[rollout.step]
             if judged := compare(
                 target,
@@ -73,13 +79,17 @@ def roll(target: Target, replicas: list[Replica], desired: Desired, observed: Ob
             if failed := _failed(target, rollout, stands, observed, now):
                 yield failed
                 return
+            refusal = refused(target, rollout, observed, now, fails=fails_with(target, rollout))
+            if isinstance(refusal, act.MoveRollout):
+                yield refusal
+                return
             if judged := compare(
                 target, rollout, stands, observed, now, fails=fails_with(target, rollout), tolerance=OBVIOUS, first=0
             ):
                 yield judged
                 return
             steps = list(_replace(target, rollout, stands, desired, observed, now, RolloutTrigger.REPLACED))
-            yield from held(target, rollout, stands, observed, now, steps)
+            yield from withheld(held(target, rollout, stands, observed, now, steps), refusal, stands)
         case RolloutState.ROLLING_BACK:
             yield from _replace(target, rollout, stands, desired, observed, now, RolloutTrigger.RESTORED)
         case RolloutState.FAILED:
