@@ -150,6 +150,21 @@ def test_a_revision_never_changes(store: Store) -> None:
     assert list(store.revisions("cart")) == [revision(digest="d1")]
 
 
+def test_revisions_are_deleted_by_their_numbers_and_no_others(store: Store) -> None:
+    for number in (1, 2, 3):
+        store.add_revision(revision(number=number))
+    store.add_revision(revision(PRODUCTS))
+    store.delete_revisions("cart", [1, 3, 99])
+    store.delete_revisions("nobody", [1])
+    store.delete_revisions("products", [])
+    assert {name: [r.number for r in known] for name, known in store.every_revision().items()} == {
+        "cart": [2],
+        "products": [1],
+    }
+    store.delete_revisions("cart", [2])
+    assert list(store.every_revision()) == ["products"]
+
+
 # Replicas and their numbers
 
 
@@ -369,6 +384,10 @@ class Twins(RuleBasedStateMachine):
         value = revision(replace(PRODUCTS, name=name), number, digest)
         self.both(lambda s: s.add_revision(value))
 
+    @rule(name=names, numbers=st.lists(st.integers(1, 4), max_size=3))
+    def delete_revisions(self, name: str, numbers: list[int]) -> None:
+        self.both(lambda s: s.delete_revisions(name, numbers))
+
     @rule(name=names, number=st.integers(1, 6), state=st.sampled_from(ReplicaState), since=times)
     def save_replica(self, name: str, number: int, state: ReplicaState, since: float) -> None:
         value = replica(name, number, state=state, since=since)
@@ -406,6 +425,7 @@ class Twins(RuleBasedStateMachine):
         self.both(lambda s: s.load_desired())
         self.both(lambda s: list(s.load_replicas()))
         self.both(lambda s: s.next_numbers())
+        self.both(lambda s: {name: list(known) for name, known in s.every_revision().items()})
         for name in ("a", "a-r1", "b", "cart-service"):
             self.both(lambda s, name=name: list(s.revisions(name)))  # type: ignore[misc]
             self.both(lambda s, name=name: s.get(name))  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Three hundred lives a run; a failure names the seed that shows it again."""
+"""Five hundred lives a run; a failure names the seed that shows it again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from tests.sim.world import simulate
 
 pytestmark = pytest.mark.sim
-SEEDS = 300
+SEEDS = 500
 BATCH = 10
 
 

@@ -145,6 +145,7 @@ class World:
             routing=Routing(OPTIONS),
             network=77,
             feed=Feed(),
+            revisions_kept=2,
         )
 
     def _sink(self) -> FakeSink:
@@ -238,6 +239,9 @@ class World:
         strangers = [p for p, process in self.engine.processes.items() if process.running and p not in known]
         if strangers:
             raise InvariantError(f"run without a record: {strangers}")
+        revisions = {(service, number) for service, known in self.store._revisions.items() for number in known}
+        if lost := [r.id for r in self.store._replicas.values() if (r.service, r.revision) not in revisions]:
+            raise InvariantError(f"their revision was collected: {lost}")
 
     def _noted(self, kind: str, subject: str, message: str) -> None:
         """Rolling out: never more than the surge allows, and nobody who serves leaves while too few do."""

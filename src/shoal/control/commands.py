@@ -108,6 +108,10 @@ class Commands:
         taken = self._check_ports(app)
         if taken:
             raise ConflictError("\n".join(taken))
+        async with self._controller.collector.away:
+            return await self._deploy(app, only, canary)
+
+    async def _deploy(self, app: App, only: Collection[str], canary: CanaryPlan | None) -> Deployment:
         sources = await self._controller.sources(app, keep=True)
         # Only now: nothing may come between this look and the deploy.
         before = self._controller.desired

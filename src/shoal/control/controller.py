@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import assert_never
 
+from shoal.control.collecting import KEPT, Collector
 from shoal.control.inbox import Inbox
 from shoal.control.journal import Feed, describe
 from shoal.control.revisions import edge_pairs, next_desired
@@ -24,7 +25,7 @@ from shoal.model import action as act
 from shoal.model import event as ev
 from shoal.model.app import App, Network
 from shoal.model.replica import Exit, Replica
-from shoal.model.rollout import CanaryPlan
+from shoal.model.rollout import CanaryPlan, RolloutTrigger
 from shoal.model.topology import Edge, EdgeMap
 from shoal.model.world import Desired, Observed, Proxy, ProxyState, Revision, Routes, Target
 from shoal.planner import Plan, fold, jobs, plan
@@ -55,6 +56,7 @@ class Controller:
         feed: Feed,
         meter: TrafficMeter | None = None,
         anybody: bool = False,
+        revisions_kept: int = KEPT,
     ) -> None:
         """`anybody`: each service is also reached at an address that tells nothing about who calls."""
         self.inbox = inbox
@@ -62,6 +64,7 @@ class Controller:
         self.observed = Observed()
         self.edges = EdgeMap(network=network)
         self.feed = feed
+        self.collector = Collector(store, engine, kept=revisions_kept)
         self._store = store
         self._engine = engine
         self._sink = sink
@@ -139,6 +142,7 @@ class Controller:
         """Until `down` is done. Raises nothing for what happens to replicas, Envoy or the store."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
+            self._collect()
             while True:
                 decided = self._turn()
                 if decided.finished or (self._leave and self.desired is None):
@@ -267,6 +271,8 @@ class Controller:
             self._retry_store()
             return False
         self.edges = edges
+        if action.trigger is RolloutTrigger.REPLACED:
+            self._collect()
         return True
 
     def _start(self, action: act.StartReplica, now: float) -> bool:
@@ -334,6 +340,9 @@ class Controller:
             await self.inbox.put(event)
         else:
             await self.inbox.put(ev.RevisionPrepared(at=self._clock.now(), service=service, revision=number))
+
+    def _collect(self) -> None:
+        self._spawn(lambda: self.collector.collect(lambda: (self.desired, self.observed.replicas.values())), "collect")
 
     async def _stop(self, replica: str, *, force: bool) -> None:
         record = self.observed.replicas.get(replica)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from shoal.control.dryrun import differences
@@ -57,7 +57,7 @@ def roll_back(
     """A rollout to an older revision, with all of its spec but the number of replicas. NotFoundError: there is none;
     ConflictError: it runs already, or does not fit to the rest of the app."""
     name = target.service.name
-    number = _previous(target) if to is None else to
+    number = _previous(target, {r.number for r in known}) if to is None else to
     revision = next((r for r in known if r.number == number), None)
     if revision is None:
         there = ", ".join(str(r.number) for r in known)
@@ -89,10 +89,10 @@ def roll_back(
     return after, events
 
 
-def _previous(target: Target) -> int | None:
-    """The last that was completely rolled out, other than what is wanted now."""
+def _previous(target: Target, known: Collection[int]) -> int | None:
+    """The last that was completely rolled out, other than what is wanted now, and is still there."""
     if target.rollout is not None and target.rollout.under_way:
         settled = settled_before(target)
         return settled.revision.number if settled is not None else None
-    done = [o.revision for o in target.outcomes if o.state is RolloutState.COMPLETED]
+    done = [o.revision for o in target.outcomes if o.state is RolloutState.COMPLETED and o.revision in known]
     return next((number for number in reversed(done) if number != target.revision.number), None)

@@ -7,7 +7,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -110,6 +110,17 @@ class SqliteStore:
                     "INSERT INTO revisions (service, number, digest, body) VALUES (?, ?, ?, ?)",
                     (*key, revision.digest, body),
                 )
+
+    def every_revision(self) -> dict[str, Sequence[Revision]]:
+        with self._reading() as connection:
+            names = connection.execute("SELECT DISTINCT service FROM revisions ORDER BY service").fetchall()
+        return {name: self.revisions(name) for (name,) in names}
+
+    def delete_revisions(self, service: str, numbers: Collection[int]) -> None:
+        with self._writing(flush=False) as connection:
+            connection.executemany(
+                "DELETE FROM revisions WHERE service = ? AND number = ?", [(service, number) for number in numbers]
+            )
 
     def load_replicas(self) -> Sequence[Replica]:
         with self._reading() as connection:

@@ -141,7 +141,7 @@ class FakeEngine:
             raise EngineError(error, detail="the log's last line")
 
     async def collect(self, revisions: Collection[Revision]) -> None:
-        pass
+        self.collected = [(revision.service.name, revision.number) for revision in revisions]
 
     async def observe(self) -> Sequence[Found]:
         """Running ones answer their probes again: their first good answers may have been lost with an earlier inbox."""

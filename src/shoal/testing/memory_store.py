@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from shoal.model.replica import Replica
@@ -46,6 +46,15 @@ class MemoryStore:
         service = revision.service.name
         known = self._revisions.setdefault(service, {}).setdefault(revision.number, revision)
         refuse_another(known.digest, revision)
+
+    def every_revision(self) -> dict[str, Sequence[Revision]]:
+        self._fault("every_revision")
+        return {name: [known[n] for n in sorted(known)] for name, known in sorted(self._revisions.items()) if known}
+
+    def delete_revisions(self, service: str, numbers: Collection[int]) -> None:
+        self._fault("delete_revisions")
+        for number in numbers:
+            self._revisions.get(service, {}).pop(number, None)
 
     def load_replicas(self) -> Sequence[Replica]:
         self._fault("load_replicas")
