@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from tests.e2e.test_revisions import curl
 from tests.support.plane import Plane, plane
 from tests.support.port import free_port
 from tests.support.prober import prober
+from tests.support.processes import alive, mentioning, until
 from tests.support.talk import WebSocket
 
 pytestmark = pytest.mark.integration
@@ -163,6 +166,39 @@ def test_with_one_replica_nothing_is_lost_and_a_websocket_reconnects_once(runnin
         shoal.eventually(lambda: len(connections) > 1, "another connection of the WebSocket's client")
     probe.assert_nothing_lost()
     assert connections == ["one-r1", "one-r2"]
+
+
+def test_killed_all_together_during_a_deploy_the_next_up_ends_in_one_whole_revision(running: Running) -> None:
+    """At four moments, with real processes. A hundred moments, and revisions that are no good:
+    tests/unit/test_rollouts.py::test_killed_all_together_at_a_hundred_moments_a_deploy_ends_whole_the_old_or_the_new.
+    Any step of the daemon: the simulation."""
+    shoal = running.shoal
+    moments = ("RolloutStarted", "ReplicaScheduled", "DrainStarted", "RolloutCompleted")
+    for number, moment in enumerate(moments, start=1):
+        running.code(f"WORD = 'word {number}'\n")
+        seen = shoal.status()["sequence"]
+        shoal.shoal("deploy", "--detach")
+        shoal.wait_for_event(moment, after=seen)
+        kill_everything(shoal)
+        shoal.up()
+        shoal.wait_for_status(
+            lambda s, wanted=number + 1: (  # type: ignore[misc]
+                [(r["revision"], r["state"]) for r in s["services"][0]["replicas"]] == [(wanted, "ready")] * 3
+            ),
+            f"three ready replicas of one revision after {moment}",
+        )
+        assert rolled(shoal.status(), "web") == ("completed", number + 1)
+        assert {curl(running.url) for _ in range(10)} == {f"word {number}"}
+
+
+def kill_everything(shoal: Plane) -> None:
+    """The keeper, the daemon, Envoy, every replica."""
+    shoal.note_shared_memory()
+    while left := mentioning(shoal.root, shoal.run):  # the keeper may have started something since
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        until(lambda left=left: not any(alive(pid) for pid in left), "their end")  # type: ignore[misc]
 
 
 def rolled(status: dict[str, Any], service: str) -> tuple[str, int]:

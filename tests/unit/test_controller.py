@@ -93,6 +93,14 @@ class Plane:
         self.sink.routes_to = routes_to
         await self.start()
 
+    async def power_cut(self) -> None:
+        """kill -9 of everything, and a new daemon."""
+        await self.die()
+        self.engine.processes.clear()
+        self.engine.proxy_pid = None
+        self.sink.routes_to = frozenset()
+        await self.restart()
+
     async def until(self, condition: Callable[[], bool], *, limit_s: float = 120.0) -> None:
         async with asyncio.timeout(limit_s):
             while not condition():  # noqa: ASYNC110 - virtual time

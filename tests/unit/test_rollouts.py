@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -320,6 +322,37 @@ def test_a_daemon_that_dies_at_any_moment_of_a_rollout_goes_on_where_it_was() ->
             assert len(plane.sink.routes_to) >= 3
 
     scenario(story)
+
+
+def test_killed_all_together_at_a_hundred_moments_a_deploy_ends_whole_the_old_or_the_new() -> None:
+    """Daemon, keeper, Envoy and every replica: a power cut. Each third deploy is of a revision that does not run."""
+
+    async def story(plane: Plane) -> None:
+        await plane.up(web())
+        dice = random.Random(4)
+        ends = Counter[str]()
+        for _ in range(100):
+            env = dice.choice([e for e in (V1, V2, V3) if e != env_of(plane)])
+            await plane.commands.deploy(web(env))
+            await asyncio.sleep(dice.uniform(0, 8))
+            await plane.power_cut()
+            ends[(await ended(plane)).state] += 1
+            target = plane.controller.desired.targets["web"] if plane.controller.desired else None
+            assert target is not None and target.service.env != V2
+            await plane.until(
+                lambda target=target: (  # type: ignore[misc]
+                    [r.revision for r in plane.controller.observed.replicas.values()] == [target.revision.number] * 3
+                    and plane.sink.routes_to == plane.controller.observed.replicas.keys()
+                )
+            )
+        assert min(ends["completed"], ends["rolled-back"]) > 10, ends
+
+    scenario(story, broken(Behaviour(crashes_after_s=0.1)))
+
+
+def env_of(plane: Plane) -> tuple[tuple[str, str], ...]:
+    assert plane.controller.desired is not None
+    return plane.controller.desired.targets["web"].service.env
 
 
 def test_every_state_but_the_last_ones_can_be_left() -> None:
