@@ -85,6 +85,11 @@ class Engine(Protocol):
         does not. EngineError: a tree cannot be read, or is too large."""
         ...
 
+    async def files(self, source: str) -> Mapping[str, str]:
+        """What a snapshot holds: path -> something that is another text when the file is another. EngineError: it is
+        gone."""
+        ...
+
     async def prepare(self, preparation: Preparation) -> None:
         """Makes what replicas of the revision need before the first starts: environment, build. Returns once that is
         there, at once when it was made before; reports RevisionProgressed. EngineError: why not, with the log's last

@@ -150,6 +150,11 @@ def test_what_crashes_or_never_gets_ready_is_taken_back_and_loses_nothing(runnin
 
         running.write()
         running.code("WORD = 'mended'\n")
+        (shoal.folder / "web/src/more.py").write_text("")
+        told = shoal.shoal("diff", "web", "1", "3").stdout.splitlines()
+        assert told[1:] == ["  rollout.deadline: 120s -> 3s", "  ~ lib.py"]
+        found = json.loads(shoal.shoal("diff", "web", "--json").stdout)
+        assert (found["before"], found["after"], found["added"], found["changed"]) == (1, None, ["more.py"], ["lib.py"])
         done = json.loads(shoal.shoal("deploy", "--json").stdout)
         web = next(s for s in done["services"] if s["name"] == "web")
         assert (web["revision"], web["rollout"]["state"], web["ready"]) == (4, "completed", 3)

@@ -32,6 +32,7 @@ from shoal.model.status import (
     JobStatus,
     ProxyStatus,
     ReplicaStatus,
+    RevisionDiff,
     RevisionList,
     RevisionStatus,
     RouteStatus,
@@ -104,6 +105,7 @@ REVISIONS = RevisionList(
         ),
     ),
 )
+DIFF = RevisionDiff(service="cart", before=1, after=None, changes=("env.A",), changed=("cart.py",))
 SERVICE = ServiceStatus(
     name="cart",
     health=Health.READY,
@@ -188,6 +190,11 @@ class FakeCommands:
         self._do("revisions", service)
         self._known(service)
         return REVISIONS
+
+    async def diff(self, service: str, before: int | None, after: int | None, app: App | None) -> RevisionDiff:
+        self._do("diff", service, before, after, app)
+        self._known(service)
+        return DIFF
 
     async def rollback(self, service: str, to: int | None) -> ServiceStatus:
         self._do("rollback", service, to)

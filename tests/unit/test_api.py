@@ -14,11 +14,21 @@ from hypothesis import strategies as st
 from shoal.api.problems import MethodError, TooLargeError
 from shoal.errors import ConflictError, NotFoundError, ShoalError, StoreError, UsageError
 from shoal.model.app import App
-from shoal.model.status import AppStatus, Deployment, DryRun, ExecContext, Explanation, RevisionList, ServiceStatus
+from shoal.model.status import (
+    AppStatus,
+    Deployment,
+    DryRun,
+    ExecContext,
+    Explanation,
+    RevisionDiff,
+    RevisionList,
+    ServiceStatus,
+)
 from shoal.spec import wire
 from tests.support.api import (
     APP,
     CONTEXT,
+    DIFF,
     DOCUMENT,
     DRY_RUN,
     EXPLANATION,
@@ -53,6 +63,7 @@ def plane(tmp_path: Path) -> Plane:
         ("POST", "/v1/services/cart/scale", {"replicas": 1}, 200, ServiceStatus, SERVICE),
         ("POST", "/v1/services/cart/restart", b"", 200, ServiceStatus, SERVICE),
         ("POST", "/v1/services/cart/rollback", b'{"to": 1}', 200, ServiceStatus, SERVICE),
+        ("POST", "/v1/services/cart/diff", {"before": 1, "app": DOCUMENT}, 200, RevisionDiff, DIFF),
         ("GET", "/v1/services/cart/revisions", b"", 200, RevisionList, REVISIONS),
         ("GET", "/v1/services/cart/exec", b"", 200, ExecContext, CONTEXT),
     ],

@@ -141,6 +141,7 @@ def check(schema: dict[str, Any], value: Any, where: str) -> None:
         ("scale", "POST", "/v1/services/cart/scale", {"replicas": 2}),
         ("restart", "POST", "/v1/services/cart/restart", b""),
         ("rollback", "POST", "/v1/services/cart/rollback", {"to": 1}),
+        ("diff", "POST", "/v1/services/cart/diff", {"before": 1, "after": 2}),
         ("revisions", "GET", "/v1/services/cart/revisions", b""),
         ("execContext", "GET", "/v1/services/cart/exec", b""),
         ("events", "GET", "/v1/events", b""),

@@ -15,7 +15,17 @@ from shoal.api.events import entries
 from shoal.api.log_files import OWN, sources
 from shoal.api.logs import log_lines
 from shoal.api.openapi import document
-from shoal.api.operations import JSON, LINES, STREAM, DeployRequest, EventList, Nothing, RollbackRequest, ScaleRequest
+from shoal.api.operations import (
+    JSON,
+    LINES,
+    STREAM,
+    DeployRequest,
+    DiffRequest,
+    EventList,
+    Nothing,
+    RollbackRequest,
+    ScaleRequest,
+)
 from shoal.api.plane import Plane
 from shoal.api.problems import problem
 from shoal.api.requests import Call
@@ -78,6 +88,11 @@ async def _restart(plane: Plane, call: Call) -> Response:
 
 async def _revisions(plane: Plane, call: Call) -> Response:
     return _answer(call, plane.commands.revisions(call.name))
+
+
+async def _diff(plane: Plane, call: Call) -> Response:
+    wanted = await call.body(DiffRequest)
+    return _answer(call, await plane.commands.diff(call.name, wanted.before, wanted.after, wanted.app))
 
 
 async def _rollback(plane: Plane, call: Call) -> Response:
@@ -175,6 +190,7 @@ HANDLERS: Mapping[str, Handler] = {
     "scale": _scale,
     "restart": _restart,
     "revisions": _revisions,
+    "diff": _diff,
     "rollback": _rollback,
     "promote": _promote,
     "abort": _abort,

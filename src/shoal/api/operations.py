@@ -16,6 +16,7 @@ from shoal.model.status import (
     Explanation,
     JobStatus,
     LogLine,
+    RevisionDiff,
     RevisionList,
     ServiceStatus,
 )
@@ -54,6 +55,18 @@ class RollbackRequest:
 
     to: int | None = None
     """None: the last one that was completely rolled out before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiffRequest:
+    """Which two to compare."""
+
+    before: int | None = None
+    """None: the revision that is wanted now."""
+    after: int | None = None
+    """The same."""
+    app: App | None = None
+    """In the place of `after`: the app as it is written now, with the working tree."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +205,16 @@ OPERATIONS: tuple[Operation, ...] = (
         path="/v1/services/{name}/revisions",
         summary="A service's revisions, what each changed, and how its rollout ended.",
         answers=RevisionList,
+        problems=(NotFoundError, StoreError),
+    ),
+    Operation(
+        id="diff",
+        method="POST",
+        path="/v1/services/{name}/diff",
+        summary="What is different in a service's revision, or in the working tree, against another: keys and files.",
+        body=DiffRequest,
+        body_max=8 * MIB,
+        answers=RevisionDiff,
         problems=(NotFoundError, StoreError),
     ),
     Operation(

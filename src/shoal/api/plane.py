@@ -18,6 +18,7 @@ from shoal.model.status import (
     ExecContext,
     Explanation,
     JobStatus,
+    RevisionDiff,
     RevisionList,
     ServiceStatus,
 )
@@ -44,6 +45,8 @@ class CommandsLike(Protocol):
     async def restart(self, service: str) -> ServiceStatus: ...
 
     def revisions(self, service: str) -> RevisionList: ...
+
+    async def diff(self, service: str, before: int | None, after: int | None, app: App | None) -> RevisionDiff: ...
 
     async def rollback(self, service: str, to: int | None) -> ServiceStatus: ...
 

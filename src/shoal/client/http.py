@@ -28,6 +28,7 @@ from shoal.model.status import (
     Explanation,
     JobStatus,
     LogLine,
+    RevisionDiff,
     RevisionList,
     ServiceStatus,
 )
@@ -97,6 +98,18 @@ class Client:
 
     def revisions(self, name: str) -> RevisionList:
         return decode(RevisionList, self._ask("GET", _service(name, "/revisions")))
+
+    def diff(
+        self,
+        name: str,
+        before: int | None = None,
+        after: int | None = None,
+        *,
+        app_document: Mapping[str, Any] | None = None,
+    ) -> RevisionDiff:
+        """None is the revision that is wanted now. `app_document`: what `after` is instead, with the working tree."""
+        body = {"before": before, "after": after, "app": app_document}
+        return decode(RevisionDiff, self._ask("POST", _service(name, "/diff"), body))
 
     def rollback(self, name: str, to: int | None = None) -> ServiceStatus:
         """`to`: None is the last one that was completely rolled out before."""

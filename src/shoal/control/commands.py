@@ -9,7 +9,7 @@ from dataclasses import replace
 from shoal.control import rollouts
 from shoal.control.controller import Controller
 from shoal.control.dryrun import dry_run
-from shoal.control.history import history, roll_back
+from shoal.control.history import difference, history, known_as, roll_back
 from shoal.control.jobs import job_status
 from shoal.control.status import Identity, app_status, explain, runs, service_status
 from shoal.errors import ConflictError, NotFoundError, UsageError
@@ -24,6 +24,7 @@ from shoal.model.status import (
     ExecContext,
     Explanation,
     JobStatus,
+    RevisionDiff,
     RevisionList,
     ServiceStatus,
 )
@@ -179,6 +180,27 @@ class Commands:
         _, target = self._target(service)
         found = history(target, self._store.revisions(service), self._controller.observed.of(service))
         return RevisionList(service=service, revisions=found)
+
+    async def diff(self, service: str, before: int | None, after: int | None, app: App | None) -> RevisionDiff:
+        """`before`: None is what is wanted now. `after`: the same, unless `app` is given: then as a deploy of that
+        would have it, with the working tree. Raises NotFoundError, EngineError, StoreError."""
+        _, target = self._target(service)
+        known = self._store.revisions(service)
+        old = known_as(service, known, before) if before is not None else target.revision
+        controller = self._controller
+        async with controller.collector.away:  # what is compared stays meanwhile
+            if app is None:
+                new = known_as(service, known, after) if after is not None else target.revision
+                return difference(
+                    old, new, new.number, await controller.files(old.source), await controller.files(new.source)
+                )
+            written = next((s for s in app.services if s.name == service), None)
+            if written is None:
+                raise not_found(service, [s.name for s in app.services], f"the app file of {app.name}")
+            alone = replace(app, services=(written,))
+            source = (await controller.sources(alone, keep=True)).get(service, "")
+            new = replace(old, service=written, source=source)
+            return difference(old, new, None, await controller.files(old.source), await controller.files(source))
 
     async def rollback(self, service: str, to: int | None) -> ServiceStatus:
         """Raises NotFoundError, ConflictError, StoreError; then nothing has changed."""

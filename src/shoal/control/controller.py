@@ -428,6 +428,10 @@ class Controller:
         EngineError."""
         return await self._engine.snapshot(app, keep=keep)
 
+    async def files(self, source: str) -> Mapping[str, str]:
+        """Of a snapshot; none where there is none. Raises EngineError."""
+        return await self._engine.files(source) if source else {}
+
     def deploy(
         self, app: App, sources: Mapping[str, str], canary: CanaryPlan | None = None
     ) -> tuple[Desired, tuple[str, ...], tuple[str, ...]]:

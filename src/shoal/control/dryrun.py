@@ -10,6 +10,7 @@ from shoal.control.revisions import NO_SOURCES, next_desired
 from shoal.control.rollouts import deployed
 from shoal.model import action as act
 from shoal.model.app import App, Command, Job, PythonApp, Service
+from shoal.model.policy import RolloutPolicy
 from shoal.model.status import Change, ChangeKind, DryRun
 from shoal.model.surroundings import GivenFile, Static
 from shoal.model.traffic import Policy, words
@@ -82,6 +83,8 @@ def differences(before: Service, after: Service) -> Iterator[str]:
             yield from _files({one.target: one for one in old}, {one.target: one for one in new})
         elif field.name == "job":
             yield from _job(old or Job(), new or Job())
+        elif field.name == "rollout":
+            yield from _rolling(old, new)
         elif field.name == "workload":
             yield f"{_shown(old)} -> {_shown(new)}"
         elif key := _KEYS.get(field.name, field.name):
@@ -108,6 +111,15 @@ def _files(before: Mapping[str, GivenFile], after: Mapping[str, GivenFile]) -> I
         if before.get(target) != after.get(target):
             how = " (new)" if target not in before else " (gone)" if target not in after else ""
             yield f"files.{target}{how}"
+
+
+def _rolling(before: RolloutPolicy, after: RolloutPolicy) -> Iterator[str]:
+    for field in fields(RolloutPolicy):
+        old, new = getattr(before, field.name), getattr(after, field.name)
+        if old != new:
+            key, unit = field.name.removesuffix("_s"), "s" if field.name.endswith("_s") else ""
+            shown = {True: "auto", False: "off"} if key == "rollback" else {}
+            yield f"rollout.{key}: {shown.get(old, f'{old:g}{unit}')} -> {shown.get(new, f'{new:g}{unit}')}"
 
 
 def _variables(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from shoal.control.dryrun import differences
@@ -12,7 +12,7 @@ from shoal.errors import ConflictError, NotFoundError
 from shoal.model import event as ev
 from shoal.model.replica import Replica
 from shoal.model.rollout import RolloutState
-from shoal.model.status import RevisionStatus
+from shoal.model.status import RevisionDiff, RevisionStatus
 from shoal.model.world import Desired, Revision, Target
 
 
@@ -51,6 +51,21 @@ def _changes(before: Revision | None, after: Revision) -> tuple[str, ...]:
     return tuple(words) or ("a port of a service that it calls",)
 
 
+def difference(
+    before: Revision, after: Revision, number: int | None, old: Mapping[str, str], new: Mapping[str, str]
+) -> RevisionDiff:
+    """`old`, `new`: their files, as `ports.Engine.files` gives them. `number`: None of what is no revision yet."""
+    return RevisionDiff(
+        service=before.service.name,
+        before=before.number,
+        after=number,
+        changes=tuple(differences(before.service, after.service)),
+        added=tuple(sorted(new.keys() - old.keys())),
+        changed=tuple(sorted(path for path in old.keys() & new.keys() if old[path] != new[path])),
+        removed=tuple(sorted(old.keys() - new.keys())),
+    )
+
+
 def roll_back(
     desired: Desired, target: Target, known: Sequence[Revision], to: int | None, now: float
 ) -> tuple[Desired, tuple[ev.RolloutEvent, ...]]:
@@ -58,11 +73,7 @@ def roll_back(
     ConflictError: it runs already, or does not fit to the rest of the app."""
     name = target.service.name
     number = _previous(target, {r.number for r in known}) if to is None else to
-    revision = next((r for r in known if r.number == number), None)
-    if revision is None:
-        there = ", ".join(str(r.number) for r in known)
-        what = f"has no revision {number}" if number is not None else "has no older revision that was rolled out"
-        raise NotFoundError(f"{name} {what}", way_out=f"there are: {there}; see shoal revisions {name}")
+    revision = known_as(name, known, number)
     if number == target.revision.number and (target.rollout is None or not target.rollout.went_wrong):
         raise ConflictError(f"{name} is at revision {number} already", way_out=f"see shoal revisions {name}")
     if target.rollout is not None and target.rollout.fallback is not None:
@@ -87,6 +98,16 @@ def roll_back(
             way_out="deploy the app file of that time",
         )
     return after, events
+
+
+def known_as(name: str, known: Sequence[Revision], number: int | None) -> Revision:
+    """NotFoundError: there is no such one."""
+    revision = next((r for r in known if r.number == number), None)
+    if revision is None:
+        there = ", ".join(str(r.number) for r in known)
+        what = f"has no revision {number}" if number is not None else "has no older revision that was rolled out"
+        raise NotFoundError(f"{name} {what}", way_out=f"there are: {there}; see shoal revisions {name}")
+    return revision
 
 
 def _previous(target: Target, known: Collection[int]) -> int | None:

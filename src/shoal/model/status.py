@@ -307,6 +307,23 @@ class RevisionList:
     """Oldest first."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionDiff:
+    """What is different in a revision of a service, against another one."""
+
+    service: str
+    before: int
+    after: int | None
+    """None: the app file and the working tree, as they are now."""
+    changes: tuple[str, ...]
+    """Keys of the spec, as in a dry run."""
+    added: tuple[str, ...] = ()
+    """Files of its source, as paths in it."""
+    changed: tuple[str, ...] = ()
+    """Their content, their mode, or where a link leads."""
+    removed: tuple[str, ...] = ()
+
+
 class ChangeKind(StrEnum):
     """What a deploy would do with a service's spec."""
 

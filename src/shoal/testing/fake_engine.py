@@ -69,6 +69,10 @@ class FakeEngine:
         self.processes: dict[str, _Process] = {}
         self.proxy_pid: int | None = None
         self.sources: dict[str, str] = {}
+        self.trees: dict[str, dict[str, str]] = {}
+        """What `files` tells, by source."""
+        self.collected: list[tuple[str, int]] = []
+        """What `collect` was told to keep: services and revisions."""
         self._clock = clock
         self._behave = behave
         self._seen = seen
@@ -139,6 +143,9 @@ class FakeEngine:
         await asyncio.sleep(self.prepare_s)
         if error := self._prepares(preparation):
             raise EngineError(error, detail="the log's last line")
+
+    async def files(self, source: str) -> Mapping[str, str]:
+        return self.trees.get(source, {})
 
     async def collect(self, revisions: Collection[Revision]) -> None:
         self.collected = [(revision.service.name, revision.number) for revision in revisions]

@@ -301,6 +301,9 @@ class LocalEngine:
             await self._launcher.homes.tell_what_is_written(sorted(running))
         return found
 
+    async def files(self, source: str) -> Mapping[str, str]:
+        return await asyncio.to_thread(self._launcher.homes.files, source)
+
     async def prepare(self, preparation: Preparation) -> None:
         await self._launcher.furnish(preparation)
 

@@ -75,6 +75,12 @@ class Homes:
         """None: it runs in the working tree. EngineError: its snapshot is gone. Blocks."""
         return self._snapshots.find(revision.source) if revision.source else None
 
+    def files(self, source: str) -> dict[str, str]:
+        """`ports.Engine.files`. Blocks."""
+        snapshot = self._snapshots.find(source)
+        pairs = zip(snapshot.entries, snapshot.hashes, strict=True)
+        return {entry.path: f"{entry.mode} {entry.target} {content}" for entry, content in pairs if entry.source}
+
     async def ready(self, furnishing: Furnishing, progress: Progress) -> Home:
         """Its copy is made, unless it exists. EngineError."""
         revision, snapshot = furnishing.revision, furnishing.snapshot
