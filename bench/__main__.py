@@ -18,7 +18,7 @@ from pathlib import Path
 from bench import machine
 from bench.result import Result, table, to_plain
 
-BENCHMARKS = ("hop", "stack", "up", "change", "edges", "idle", "probes", "dev")
+BENCHMARKS = ("hop", "stack", "up", "change", "edges", "idle", "failover", "probes", "dev")
 """In this order."""
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
