@@ -2,22 +2,18 @@
 
 All lead to one server, on a Unix socket, in a process of its own: what is measured is the prober's own CPU time. The
 aim is under 5 % of a core at 1,000 replicas. Beside it: the same without stretching, and 100 replicas, which are asked
-each second.
+each second; and one question of each kind.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-import time
-from pathlib import Path
 
 from bench.apps import temporary_folder
+from bench.probe_kinds import HTTP, each_kind, many, probing, unstretched
 from bench.processes import process, wait_until
 from bench.result import Measure, Result, Spread
-from shoal.engines.local import probe_budget
-from shoal.engines.local.prober import Probed, Prober
-from shoal.model.event import Event
 from shoal.model.replica import UnixAddress
 
 REPLICAS, FEW = 1000, 100
@@ -43,22 +39,22 @@ asyncio.run(main())
 
 
 def run(quick: bool) -> Result:
-    """Takes about a minute and a half."""
+    """Takes about four minutes; one and a half with `quick`."""
     rounds, for_s = (1, 5.0) if quick else (3, MEASURE_S)
     with temporary_folder() as folder:
         socket = folder / "s"
         (folder / "server.py").write_text(SERVER)
         with process([sys.executable, folder / "server.py", socket], folder=folder):
             wait_until(socket.exists, "the server's socket")
-            all_of_them = [_percent(socket, REPLICAS, for_s) for _ in range(rounds)]
-            few = _percent(socket, FEW, for_s)
-            budget, probe_budget.BUDGET = probe_budget.BUDGET, 1e9
-            try:
-                unstretched = _percent(socket, REPLICAS, for_s)
-            finally:
-                probe_budget.BUDGET = budget
-    spread = Spread.of([percent for percent, _ in all_of_them])
-    each_us = unstretched[0] * 1e4 / unstretched[1]
+            address = UnixAddress(path=str(socket))
+            thousand = many(HTTP, address, REPLICAS)
+            all_of_them = [asyncio.run(probing(thousand, SETTLE_S, for_s)) for _ in range(rounds)]
+            few = asyncio.run(probing(many(HTTP, address, FEW), SETTLE_S, for_s))
+            with unstretched():
+                each_second = asyncio.run(probing(thousand, SETTLE_S, for_s))
+            kinds, failed = each_kind(socket, folder, for_s / 2, rounds)
+    spread = Spread.of([asked.percent for asked in all_of_them])
+    costs = {kind: Spread.of(values) for kind, values in kinds.items()}
     return Result(
         name="probes",
         title="Probing",
@@ -68,47 +64,22 @@ def run(quick: bool) -> Result:
                 unit="% of one",
                 ours=spread,
                 beside={
-                    f"{FEW} replicas": Spread.of([few[0]]),
-                    f"{REPLICAS} each second, unstretched": Spread.of([unstretched[0]]),
+                    f"{FEW} replicas": Spread.of([few.percent]),
+                    f"{REPLICAS} each second, unstretched": Spread.of([each_second.percent]),
                 },
                 target=f"under {PERCENT:g}",
                 met=spread.median < PERCENT,
-            )
+            ),
+            Measure(
+                what="probes: CPU of one question over HTTP",
+                unit="µs",
+                ours=costs.pop(HTTP, Spread.of([each_second.each_us])),
+                beside=costs,
+            ),
         ],
         notes=[
-            f"{all_of_them[0][1]:.0f} questions a second to {REPLICAS} replicas, {few[1]:.0f} to {FEW}; "
-            f"a question takes {each_us:.0f} µs of CPU"
+            f"{all_of_them[0].questions / all_of_them[0].took_s:.0f} questions a second to {REPLICAS} replicas, "
+            f"{few.questions / few.took_s:.0f} to {FEW}; at {REPLICAS} a second one takes {each_second.each_us:.0f} µs",
+            *(f"one question by {kind}, in a round: {words}" for kind, words in failed.items()),
         ],
     )
-
-
-def _percent(socket: Path, replicas: int, for_s: float) -> tuple[float, float]:
-    """CPU of this process while so many are probed, and the questions asked a second."""
-    return asyncio.run(_probing(socket, replicas, for_s))
-
-
-async def _probing(socket: Path, replicas: int, for_s: float) -> tuple[float, float]:
-    told = 0
-
-    async def put(event: Event) -> None:
-        nonlocal told
-        told += 1
-
-    prober = Prober(put)
-    for number in range(replicas):
-        address = UnixAddress(path=str(socket))
-        prober.start(
-            Probed(
-                replica=f"s{number}-r1", attempt=1, pid=1, address=address, health="/", found=True, restart_hung=True
-            )
-        )
-    await asyncio.sleep(SETTLE_S)
-    asked, told = prober.asked, 0
-    cpu, began = time.process_time(), time.monotonic()
-    await asyncio.sleep(for_s)
-    spent, took = time.process_time() - cpu, time.monotonic() - began
-    questions = prober.asked - asked
-    await prober.close()
-    if told:
-        raise RuntimeError(f"{told} answers were told of, where nothing changes: the server did not keep up")
-    return 100 * spent / took, questions / took
