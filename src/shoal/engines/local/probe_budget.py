@@ -10,16 +10,16 @@ to take half as long again. Not in it: reading who listens (`listening.SHARE`), 
 
 
 class Cost(Enum):
-    """Seconds of CPU that one question is taken to cost. They are to be right as parts of each other, and about right on
-    a quiet machine. `bench/probe_kinds.py` measured, on one at a load of 5 to 10: HTTP 0.21 to 0.32 ms, gRPC 2.2 to 3.6,
-    a command 1.4 to 2.2 and what it takes itself (`true`: 0.5 to 1.0)."""
+    """Seconds of CPU that one question is taken to cost: right as parts of each other, and about right on a quiet
+    machine. `bench/probe_kinds.py` measured, at a load of 5 to 10 on 2 CPUs: HTTP 0.21 to 0.32 ms, gRPC 2.2 to 3.6, a
+    command 1.4 to 2.2 and what it takes itself (`true`: 0.5 to 1.0)."""
 
     LISTENS = 0.00006
     """Estimated: an answer from the table. Reading that has a bound of its own (`listening.SHARE`)."""
     HTTP = 0.00015
     GRPC = 0.0015
     COMMAND = 0.006
-    """Estimated: a shell, and a small program that it starts. A Python takes twenty times that."""
+    """Estimated: a shell, and a small program that it starts."""
 
 
 class Budget:
