@@ -41,6 +41,7 @@ from shoal.paths import StateFolder
 from shoal.store.lock import StateLock
 from shoal.store.sqlite import SqliteStore
 from shoal.xds import envoy, replacement
+from shoal.xds.drains import Drains
 from shoal.xds.meter import Meter
 from shoal.xds.server import NODE, OWN_NODE, XdsServer
 
@@ -114,6 +115,7 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
         await names  # whether Envoy listens for callers that nobody knows depends on it
     sink = XdsServer(inbox, clock, state.xds_socket)
     meter = Meter(inbox, clock, (state.envoy_admin_socket, state.own_envoy_admin_socket))
+    drains = Drains(inbox, clock, (state.envoy_admin_socket, state.own_envoy_admin_socket))
     controller = Controller(
         inbox=inbox,
         store=store,
@@ -125,6 +127,7 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
         feed=feed,
         meter=meter,
         anybody=engine.names_mode == "hosts",
+        drains=drains,
     )
     adopted = await controller.attach()
     await names
@@ -160,6 +163,7 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
             tasks.create_task(sink.run(), name="xds"),
             tasks.create_task(engine.run(), name="engine"),
             tasks.create_task(meter.run(), name="meter"),
+            tasks.create_task(drains.run(), name="drains"),
             tasks.create_task(serve(create_app(commands, store, feed, state.logs), state.api_socket), name="api"),
         ]
         if running is not None:

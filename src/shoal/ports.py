@@ -126,6 +126,17 @@ class Engine(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drained:
+    """A replica whose requests are counted."""
+
+    replica: str
+    service: str
+    addresses: frozenset[str]
+    """By which Envoy lists it among the endpoints. Empty: it is not, and all of its service's requests are those of
+    replicas that leave."""
+
+
 class SnapshotSink(Protocol):
     """Takes what Envoy should hold, and reports SnapshotApplied and ResourceRejected."""
 
@@ -138,6 +149,15 @@ class TrafficMeter(Protocol):
     """Counts requests by service and revision, and reports TrafficSampled about once a second."""
 
     def watch(self, services: Collection[str]) -> None:
+        """Reports these from now on, and no others; none: rests. Cheap to call again with the same ones."""
+        ...
+
+
+class DrainMeter(Protocol):
+    """Counts the requests that draining replicas have under way, and reports RequestsUnderWay several times a second
+    while there are any such replicas."""
+
+    def watch(self, replicas: Collection[Drained]) -> None:
         """Reports these from now on, and no others; none: rests. Cheap to call again with the same ones."""
         ...
 

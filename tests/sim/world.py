@@ -21,18 +21,20 @@ from shoal.errors import ShoalError, StoreError
 from shoal.mesh.compile import MeshOptions
 from shoal.mesh.snapshot import Snapshot
 from shoal.model.app import App, Restart
+from shoal.model.draining import Draining
 from shoal.model.policy import RolloutPolicy
 from shoal.model.replica import Replica, ReplicaState
 from shoal.model.status import ExecContext, Health
 from shoal.model.world import Desired, Revision
 from shoal.planner.defaults import DETACH_S_MAX
-from shoal.ports import JournalEntry, Launch, Preparation
+from shoal.ports import Drained, JournalEntry, Launch, Preparation
 from shoal.testing import apps
+from shoal.testing.fake_drains import FakeDrains
 from shoal.testing.fake_engine import Behaviour, FakeEngine
 from shoal.testing.fake_sink import FakeSink
 from shoal.testing.memory_store import MemoryStore
 from shoal.testing.virtual_time import VirtualClock, run
-from tests.sim import health
+from tests.sim import health, requests
 
 CHAOS_S = 120.0
 SETTLE_S = 300.0
@@ -126,7 +128,9 @@ class World:
         self.engine = FakeEngine(
             self.inbox, self.clock, behave=self._behave, seen=self._engine_seen, prepares=self._prepares
         )
+        self.requests = requests.Requests(self.rng, self.clock)
         self.sink = self._sink()
+        self.drains = self._drains()
         self.controller = self._controller()
         self.attached = asyncio.Event()
         """Whether the daemon answers: its API opens once it knows what runs."""
@@ -146,7 +150,14 @@ class World:
             network=77,
             feed=Feed(),
             revisions_kept=2,
+            drains=self.drains,
         )
+
+    def _drains(self) -> FakeDrains:
+        return FakeDrains(self.inbox, self.clock, self._under_way)
+
+    def _under_way(self, drained: Drained) -> int | None:
+        return None if self._hit(self.draw.hangs) else self.requests.under_way(drained.replica)
 
     def _sink(self) -> FakeSink:
         return FakeSink(
@@ -217,6 +228,10 @@ class World:
                 raise InvariantError(f"{subject} is started, and the store does not know it")
         if verb in ("stop", "kill") and (broken := health.broken(self.controller.observed, self.engine, subject)):
             raise InvariantError(broken)
+        if verb == "stop" and self.engine.proxy_pid is not None:
+            broken = requests.broken(self.requests, self.controller.desired, self.controller.observed, subject)
+            if broken:
+                raise InvariantError(broken)
         if verb == "stop" and subject in self.sink.routes_to and self.engine.proxy_pid is not None:
             replica = self.controller.observed.replicas[subject]
             drained_for = self.clock.now() - (replica.since if replica.state in health.OUT else 0)
@@ -289,12 +304,14 @@ class World:
             self.inbox = self.engine.inbox = Inbox()
             routes_to = self.sink.routes_to
             self.sink = self._sink()
+            self.drains = self._drains()
             self.sink.routes_to = routes_to  # Envoy goes on with what it had
             self.controller = self._controller()
 
     async def _run_daemon(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             stream = tasks.create_task(self.sink.run())
+            counting = tasks.create_task(self.drains.run())
             while True:
                 try:
                     await self.controller.attach()
@@ -306,6 +323,7 @@ class World:
             self.attached.set()
             await self.controller.run()
             stream.cancel()
+            counting.cancel()
 
     async def _something_happens(self) -> None:
         replica = self.rng.choice(sorted(self.engine.processes) or ["none"])
@@ -371,6 +389,7 @@ class World:
                     after=tuple(names[:index][-1:]) if self.rng.random() < 0.2 else (),
                     env=(("VERSION", str(self.rng.randint(1, 3))),),
                     rollout=self._draw_policy(),
+                    draining=Draining(drain_s=self.rng.choice([0.0, 2.0, 30.0])),
                     restart=Restart.ALWAYS if self.rng.random() < 0.7 else self.rng.choice(list(Restart)),
                     **health.draw(self.rng),
                 )
@@ -447,7 +466,12 @@ class World:
                 return ("completed", "failed")
 
     async def _down(self, keeper: asyncio.Task[None]) -> None:
-        await self._commands().down()
+        hurried = self.rng.random() < 0.3
+        await self._commands().down(now=hurried and self.rng.random() < 0.5)
+        if hurried:
+            await asyncio.sleep(self.rng.uniform(0, 5))
+            if not keeper.done():
+                await self._commands().down(now=True)
         async with asyncio.timeout(60):
             await keeper
         running = [p for p, process in self.engine.processes.items() if process.running]

@@ -229,8 +229,8 @@ class FakeCommands:
             name=job, runs_what="command x", schedule="", state="running", reason="", next_at=None, history=()
         )
 
-    async def down(self) -> None:
-        self._do("down")
+    async def down(self, *, now: bool = False) -> None:
+        self._do("down", *(["now"] if now else []))
 
 
 class Plane:

@@ -77,7 +77,7 @@ def test_each_operation_answers_the_dataclass_as_json(
 
 
 def test_down_is_accepted(plane: Plane) -> None:
-    answer = asked(plane.app, "POST", "/v1/down")
+    answer = asked(plane.app, "POST", "/v1/down", {})
     assert (answer.status, answer.json) == (202, {})
     assert plane.commands.asked == [("down",)]
 

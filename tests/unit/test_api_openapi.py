@@ -136,7 +136,7 @@ def check(schema: dict[str, Any], value: Any, where: str) -> None:
     [
         ("getApp", "GET", "/v1/app", b""),
         ("deploy", "POST", "/v1/deploy", {"app": DOCUMENT}),
-        ("down", "POST", "/v1/down", b""),
+        ("down", "POST", "/v1/down", {"now": True}),
         ("explain", "GET", "/v1/services/cart", b""),
         ("scale", "POST", "/v1/services/cart/scale", {"replicas": 2}),
         ("restart", "POST", "/v1/services/cart/restart", b""),

@@ -48,8 +48,8 @@ class FakeClient:
         self.asked.append(("deploy", document["name"], [service["name"] for service in document["services"]]))
         return Deployment(generation=2, changed=(), removed=(), sequence=12)
 
-    def down(self) -> None:
-        self.asked.append(("down",))
+    def down(self, *, now: bool = False) -> None:
+        self.asked.append(("down", *(["now"] if now else [])))
 
     def explain(self, name: str) -> Explanation:
         if name != CRASHING.name:

@@ -21,6 +21,7 @@ from shoal.model.app import App
 from shoal.model.status import ExecContext, Health
 from shoal.ports import Launch
 from shoal.testing import apps
+from shoal.testing.fake_drains import FakeDrains
 from shoal.testing.fake_engine import Behaviour, FakeEngine
 from shoal.testing.fake_meter import FakeMeter
 from shoal.testing.fake_sink import FakeSink
@@ -38,6 +39,8 @@ class Plane:
         self.store = MemoryStore(fault=self._fault)
         self.engine = FakeEngine(self.inbox, self.clock, behave=behave or (lambda launch: Behaviour()))
         self.taken: list[str] = []
+        self.under_way: dict[str, int] = {}
+        """Requests, of a replica that drains; of others none."""
         self._tasks: list[asyncio.Task[None]] = []
         self._make()
 
@@ -49,6 +52,7 @@ class Plane:
         self.sink = FakeSink(self.inbox, self.clock, connected=lambda: self.engine.proxy_pid is not None)
         self.meter = FakeMeter(self.inbox, self.clock)
         """Silent, until somebody runs it."""
+        self.drains = FakeDrains(self.inbox, self.clock, lambda one: self.under_way.get(one.replica, 0))
         self.controller = Controller(
             inbox=self.inbox,
             store=self.store,
@@ -59,6 +63,7 @@ class Plane:
             network=77,
             feed=Feed(),
             meter=self.meter,
+            drains=self.drains,
         )
         self.commands = Commands(
             self.controller,
@@ -72,6 +77,7 @@ class Plane:
     async def start(self) -> None:
         await self.controller.attach()
         self._tasks = [asyncio.create_task(self.controller.run()), asyncio.create_task(self.sink.run())]
+        self._tasks.append(asyncio.create_task(self.drains.run()))
         self._tasks.append(asyncio.create_task(self._reconnect()))
 
     async def _reconnect(self) -> None:

@@ -21,6 +21,7 @@ from shoal.api.operations import (
     STREAM,
     DeployRequest,
     DiffRequest,
+    DownRequest,
     EventList,
     Nothing,
     RollbackRequest,
@@ -61,10 +62,10 @@ async def _plan(plane: Plane, call: Call) -> Response:
 
 
 async def _down(plane: Plane, call: Call) -> Response:
-    # The daemon may end at once; closing a Unix socket with an unread body would take the answer along (ECONNRESET).
-    async for _ in call.request.stream():
-        pass
-    await plane.commands.down()
+    # Read before. The daemon may end at once; closing a Unix socket with an unread body would take the answer along
+    # (ECONNRESET).
+    asked = await call.body(DownRequest)
+    await plane.commands.down(now=asked.now)
     return _answer(call, Nothing())
 
 

@@ -70,6 +70,14 @@ class DiffRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DownRequest:
+    """How."""
+
+    now: bool = False
+    """Without waiting for requests under way; also when it is going down already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventList:
     """Journal entries, oldest first."""
 
@@ -145,7 +153,8 @@ OPERATIONS: tuple[Operation, ...] = (
         id="down",
         method="POST",
         path="/v1/down",
-        summary="Stops everything, the proxy last, and then the daemon.",
+        summary="Stops everything, callers before those they call, the proxy last, and then the daemon.",
+        body=DownRequest,
         answers=Nothing,
         status=202,
     ),

@@ -18,7 +18,7 @@ import click
 from shoal import __version__
 from shoal.cli.options import file_option, shoal_command
 from shoal.cli.output import emit, emit_line, is_terminal, note, problem_details, say, show_error
-from shoal.cli.stop import take_down
+from shoal.cli.stop import hurry, take_down
 from shoal.cli.target import app_of, folder_of
 from shoal.cli.views import addresses, entry_line, names_note, services_table, summary
 from shoal.cli.waiting import READY_S_MAX, Waiting
@@ -190,9 +190,12 @@ class Up:
         return error.exit_code
 
     def interrupted(self) -> int | None:
-        note(f"\nstopping {self.app.name} (Ctrl-C again leaves it to the background)")
+        note(f"\nstopping {self.app.name} (Ctrl-C again hurries)")
         try:
-            take_down(self.client, self.state)
+            try:
+                take_down(self.client, self.state)
+            except KeyboardInterrupt:
+                hurry(self.client, self.state)
         except KeyboardInterrupt:
             note(f"{self.app.name} goes on stopping: shoal status")
             return 130

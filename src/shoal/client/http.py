@@ -79,9 +79,10 @@ class Client:
         """What `deploy` of this would change; nothing is."""
         return decode(DryRun, self._ask("POST", "/v1/plan", {"app": app_document}))
 
-    def down(self) -> None:
-        """Returns once it is on its way; done is when nobody answers any more."""
-        self._ask("POST", "/v1/down", {})
+    def down(self, *, now: bool = False) -> None:
+        """Returns once it is on its way; done is when nobody answers any more. `now`: requests under way are not waited
+        for, also when it is on its way already."""
+        self._ask("POST", "/v1/down", {"now": True} if now else {})
 
     def replace_proxy(self) -> None:
         """Returns once it is on its way. Raises ConflictError when no Envoy serves, or one takes over already."""

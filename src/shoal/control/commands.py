@@ -267,8 +267,9 @@ class Commands:
         self._controller.note(ev.ProxyReplacementRequested(at=now, reason="asked for: shoal upgrade --envoy"))
         self._controller.inbox.nudge()
 
-    async def down(self) -> None:
-        self._controller.go_down()
+    async def down(self, *, now: bool = False) -> None:
+        """`now`: without waiting for requests. Raises StoreError."""
+        self._controller.go_down(hurry=now)
 
     def _set(self, desired: Desired, target: Target, *happened: ev.RequestEvent | ev.RolloutEvent) -> ServiceStatus:
         name = target.service.name

@@ -29,7 +29,7 @@ from shoal.model.rollout import CanaryPlan, RolloutTrigger
 from shoal.model.topology import Edge, EdgeMap
 from shoal.model.world import Desired, Observed, Proxy, ProxyState, Revision, Routes, Target
 from shoal.planner import Plan, fold, jobs, plan
-from shoal.ports import Clock, Engine, Launch, Preparation, SnapshotSink, Store, TrafficMeter
+from shoal.ports import Clock, DrainMeter, Engine, Launch, Preparation, SnapshotSink, Store, TrafficMeter
 
 STORE_RETRY_S = 1.0
 """How long after a failed write the loop tries again."""
@@ -57,6 +57,7 @@ class Controller:
         meter: TrafficMeter | None = None,
         anybody: bool = False,
         revisions_kept: int = KEPT,
+        drains: DrainMeter | None = None,
     ) -> None:
         """`anybody`: each service is also reached at an address that tells nothing about who calls."""
         self.inbox = inbox
@@ -79,6 +80,7 @@ class Controller:
         self._past: Desired | None = None
         self._leave = False
         self._meter = meter
+        self._drains = drains
         self._metered: Desired | None = None
 
     # --- coming up
@@ -404,6 +406,8 @@ class Controller:
             self._metered = self.desired
             self._meter.watch(compared(self.desired))
         snapshot = self._routing.snapshot(self.desired, self.observed, self.edges)
+        if self._drains is not None:
+            self._drains.watch(self._routing.drained(self.desired, self.observed))
         if snapshot is None:
             return
         self._sink.publish(snapshot)
@@ -475,11 +479,14 @@ class Controller:
     def _is_down(self) -> bool:
         return plan(self.desired, self.observed, self._clock.now()).finished
 
-    def go_down(self) -> None:
-        """Everything is drained and stopped, Envoy last; then `run` returns. Raises StoreError."""
+    def go_down(self, *, hurry: bool = False) -> None:
+        """Everything is drained and stopped, Envoy last; then `run` returns. Raises StoreError. `hurry`: nothing is
+        drained, also when that has begun."""
         self._leave = True
-        if self.desired is not None and not self.desired.down:
-            self.change(replace(self.desired, down=True), ev.DownRequested(at=self._clock.now()))
+        desired, now = self.desired, self._clock.now()
+        if desired is not None and (not desired.down or (hurry and not desired.hurry)):
+            down = replace(desired, down=True, down_at=now, hurry=hurry)
+            self.change(down, ev.DownRequested(at=now, hurry=hurry))
         self.inbox.nudge()
 
     def change(self, desired: Desired, *happened: ev.RequestEvent | ev.RolloutEvent) -> None:
@@ -502,5 +509,6 @@ def _worth_saving(before: Replica | None, after: Replica) -> bool:
         or before.address != after.address
         or before.ports != after.ports
         or before.detached_at != after.detached_at
+        or before.out_at != after.out_at
         or before.told_at != after.told_at
     )

@@ -123,7 +123,9 @@ def describe(event: ev.Event, before: Replica | None, after: Replica | None) -> 
         case ev.RestartRequested():
             return [_note(event, event.service, "a rolling restart was asked for")]
         case ev.DownRequested():
-            return [_note(event, "app", "goes down")]
+            return [
+                _note(event, "app", "goes down at once: requests are not waited for" if event.hurry else "goes down")
+            ]
         case ev.DaemonStarted():
             found = f", found {event.adopted} replicas running" if event.adopted else ""
             message = f"Shoal {event.version} runs as pid {event.pid}{found}"
@@ -143,6 +145,7 @@ def describe(event: ev.Event, before: Replica | None, after: Replica | None) -> 
             | ev.SnapshotApplied()
             | ev.RevisionProgressed()
             | ev.TrafficSampled()
+            | ev.RequestsUnderWay()
         ):
             return []
         case _:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from shoal.model.app import App, Service
+from shoal.model.draining import DEFAULT_DRAINING
 from shoal.model.policy import DEFAULT_ROLLOUT
 from shoal.model.topology import ANYBODY, DENIED, EGRESS
 from shoal.model.traffic import NOTHING
@@ -36,6 +37,7 @@ def digest(app: App, service: Service, source: str = "") -> str:
         traffic=NOTHING,
         edges=(),
         rollout=DEFAULT_ROLLOUT,
+        draining=DEFAULT_DRAINING,
     )
     callees = [
         f"{callee}:{port.number}:{port.name}:{port.protocol}"

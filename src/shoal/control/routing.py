@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 from shoal.control.own_side import OwnSide
@@ -18,6 +18,7 @@ from shoal.model.replica import Address, Replica, ReplicaState
 from shoal.model.replicas import Replicas
 from shoal.model.topology import EdgeMap
 from shoal.model.world import Desired, Observed
+from shoal.ports import Drained
 
 
 class Routing:
@@ -67,8 +68,9 @@ class Routing:
         for cluster, now in endpoints.items():
             now = self._own.reached(now)
             was = self._endpoints.get(cluster)
-            before.update(endpoint.replica for endpoint in was or ())
-            after.update(endpoint.replica for endpoint in now)
+            now += _finishing(was or (), now, observed)
+            before.update(_routed(was or ()))
+            after.update(_routed(now))
             if was != now:
                 self._endpoints[cluster] = now
                 changed[cluster] = self._assignments[cluster] = assignment(cluster, now)
@@ -78,13 +80,31 @@ class Routing:
         self._last = self._next(self._last, before, after, {} if fresh else changed, fresh=fresh)
         return self._last
 
+    def drained(self, desired: Desired, observed: Observed) -> list[Drained]:
+        """The draining replicas of whose requests Envoy can tell the number, as far as the last snapshot goes."""
+        found = []
+        for replica in observed.replicas.not_ready.values():
+            if replica.state is not ReplicaState.DRAINING or replica.out_at is None:
+                continue
+            target = desired.targets.get(replica.service)
+            clusters = [cluster_name(target.service, port) for port in target.service.every_port] if target else []
+            listed = [
+                str(one.address).removeprefix("unix:")
+                for cluster in clusters
+                for one in self._endpoints.get(cluster, ())
+                if one.replica == replica.id and one.draining
+            ]
+            if listed or not any(r.state is ReplicaState.READY for r in observed.of(replica.service)):
+                found.append(Drained(replica=replica.id, service=replica.service, addresses=frozenset(listed)))
+        return found
+
     def _next(
         self, last: Snapshot | None, before: Set[str], after: Set[str], changed: Mapping[str, Message], *, fresh: bool
     ) -> Snapshot:
         """`before`, `after`: replicas that were and are endpoints, of the services that were looked at."""
         if last is None or fresh:
             version = last.version + 1 if last is not None else 1
-            replicas = frozenset(e.replica for group in self._endpoints.values() for e in group)
+            replicas = frozenset(name for group in self._endpoints.values() for name in _routed(group))
             following = assemble(self._static, self._assignments, version=version, replicas=replicas)
         else:
             fetched = last.resources[ENDPOINTS]
@@ -103,6 +123,23 @@ class Routing:
         whose, changes = self._seen
         replicas = observed.replicas
         return set(replicas.changed_since(changes) if whose is replicas else replicas.services)
+
+
+def _routed(endpoints: Sequence[Endpoint]) -> Iterator[str]:
+    return (endpoint.replica for endpoint in endpoints if not endpoint.draining)
+
+
+def _finishing(was: Sequence[Endpoint], ready: Sequence[Endpoint], observed: Observed) -> tuple[Endpoint, ...]:
+    """Those that drain and were listed until now: one that came anew would begin at no requests in Envoy's count."""
+    if not ready:
+        return ()
+    there = {endpoint.replica for endpoint in ready}
+    states = {e.replica: r.state for e in was if (r := observed.replicas.get(e.replica)) is not None}
+    return tuple(
+        replace(endpoint, draining=True, weight=None)
+        for endpoint in was
+        if endpoint.replica not in there and states.get(endpoint.replica) is ReplicaState.DRAINING
+    )
 
 
 def _endpoints(

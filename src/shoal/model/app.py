@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from shoal.model.draining import DEFAULT_DRAINING, Draining
 from shoal.model.health import HealthCheck as HealthCheck
 from shoal.model.policy import DEFAULT_ROLLOUT, RolloutPolicy
 from shoal.model.surroundings import GivenFile, Static, Volume
@@ -196,6 +197,8 @@ class Service:
     python: str = ""
     """The version that it needs, as `3.12` or `3.12.1`. Empty: what its folder asks for."""
     node: str = ""
+    draining: Draining = DEFAULT_DRAINING
+    """How they leave."""
 
     @property
     def every_port(self) -> tuple[Port, ...]:

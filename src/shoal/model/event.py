@@ -153,6 +153,14 @@ class TrafficSampled(_Event):
     samples: tuple[Traffic, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestsUnderWay(_Event):
+    """Envoy's count, of replicas that drain; `at`: when it was asked."""
+
+    counts: tuple[tuple[str, int], ...]
+    """(replica, requests), or connections where it is spoken to in bytes. Without those of which nobody can say."""
+
+
 # The change of a service from one revision to the next.
 
 
@@ -326,7 +334,8 @@ class RestartRequested(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownRequested(_Event):
-    pass
+    hurry: bool = False
+    """Requests under way are not waited for."""
 
 
 # Shoal itself.
@@ -387,7 +396,9 @@ ProxyEvent = (
     | ResourceRejected
     | CallDenied
 )
-RevisionEvent = RevisionScheduled | RevisionProgressed | RevisionPrepared | RevisionFailed | TrafficSampled
+RevisionEvent = (
+    RevisionScheduled | RevisionProgressed | RevisionPrepared | RevisionFailed | TrafficSampled | RequestsUnderWay
+)
 RolloutEvent = RolloutStarted | RolloutAdvanced | RolloutCompleted | RolloutFailed | RolledBack | RolloutSuperseded
 RequestEvent = Deployed | Scaled | RestartRequested | DownRequested
 OwnEvent = DaemonStarted | KeeperLost | KeeperAttached | Warned

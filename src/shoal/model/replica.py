@@ -163,6 +163,13 @@ class Replica:
     ready_since: float | None = None
     detached_at: float | None = None
     """Since when, draining or restarting, it is out of every snapshot that Envoy may hold."""
+    out_at: float | None = None
+    """Since when nothing new should be sent to it, though it was ready in this attempt: the time of its requests counts
+    from here."""
+    requests: int | None = None
+    """While it drains: how many it has under way, at most, by Envoy's count. None: nobody could say yet."""
+    requests_at: float = 0.0
+    """When they were counted."""
     successes: int = 0
     failures: int = 0
     """Readiness probe results in a row."""

@@ -58,6 +58,10 @@ class Desired:
     """When it was deployed."""
     down: bool = False
     """`shoal down`: nothing should run, the proxy last."""
+    down_at: float = 0.0
+    """When that was asked for, or hurried."""
+    hurry: bool = False
+    """While it goes down: requests under way are waited for no longer, and processes not for long."""
     stable: Stable | None = None
     """Before this deploy. None: none was."""
 

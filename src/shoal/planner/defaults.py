@@ -32,8 +32,8 @@ DETACHED_S = 0.3
 reach the replica within this time; stopping first lost 3010 of 18,812."""
 DETACH_S_MAX = 5.0
 """How long a stop waits for Envoy's word: an Envoy that says nothing this long routes to nobody in particular."""
-STOP_S = 10.0
-"""From SIGTERM to SIGKILL; Docker's."""
+HURRY_S = 2.0
+"""From SIGTERM to SIGKILL where a person does not want to wait any longer."""
 
 ROLLOUT_CRASHES = 3
 """So many crashes in a row of one new replica end a rollout: before it is a crash loop, and before its deadline."""

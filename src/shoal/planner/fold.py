@@ -63,6 +63,11 @@ def fold(observed: Observed, event: ev.Event) -> None:
         case ev.TrafficSampled():
             observed.traffic.update({(one.service, one.revision): one for one in event.samples})
             observed.traffic_at = event.at
+        case ev.RequestsUnderWay():
+            for name, count in event.counts:
+                drains = observed.replicas.get(name)
+                if drains is not None and drains.state is ReplicaState.DRAINING:
+                    observed.replicas[name] = replace(drains, requests=count, requests_at=event.at)
         case (
             ev.CallDenied()
             | ev.RolloutStarted()
@@ -120,6 +125,8 @@ def _schedule(observed: Observed, event: ev.ReplicaScheduled) -> None:
         ports=(),
         ready_since=None,
         detached_at=None,
+        out_at=None,
+        requests=None,
         successes=0,
         failures=0,
         startup_failures=0,
@@ -197,12 +204,13 @@ def _to(replica: Replica, trigger: Trigger, at: float) -> Replica:
     if state is replica.state:
         return replica
     ready_since = at if state is ReplicaState.READY else replica.ready_since
+    out_at = None if state is ReplicaState.READY else at if replica.state is ReplicaState.READY else replica.out_at
     crashes = replica.crashes
     if state in (ReplicaState.UNREADY, ReplicaState.RESTARTING, ReplicaState.BACKING_OFF, *ENDED):
         if state in (ReplicaState.UNREADY, ReplicaState.RESTARTING) and _was_healthy(replica, at):
             crashes = 0  # its back-off is forgiven here: when its process ends, the readiness before is forgotten
         ready_since = None
-    return replace(replica, state=state, since=at, ready_since=ready_since, crashes=crashes)
+    return replace(replica, state=state, since=at, ready_since=ready_since, out_at=out_at, crashes=crashes)
 
 
 def _was_healthy(replica: Replica, at: float) -> bool:

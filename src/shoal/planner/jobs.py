@@ -11,7 +11,6 @@ from shoal.model import action as act
 from shoal.model import cron
 from shoal.model.replica import ENDED, Replica
 from shoal.model.world import Desired, Observed, Target
-from shoal.planner.defaults import STOP_S
 from shoal.planner.healing import words
 from shoal.planner.steps import Step, Wait, first_start
 
@@ -61,11 +60,12 @@ def keep(target: Target, runs: list[Replica], desired: Desired, observed: Observ
 def _ended_in_time(run: Replica, target: Target, now: float) -> Iterator[Step]:
     limit_s = target.service.job.timeout_s if target.service.job else None
     if run.told_at is not None:
-        kill_at = run.told_at + STOP_S
+        grace_s = target.service.draining.grace_s
+        kill_at = run.told_at + grace_s
         if now < kill_at:
             yield Wait(subject=run.id, reason=f"was told to end: {run.told}", until=kill_at)
         else:
-            yield act.KillReplica(replica=run.id, reason=f"did not end within {words(STOP_S)} of {run.stop_signal}")
+            yield act.KillReplica(replica=run.id, reason=f"did not end within {words(grace_s)} of {run.stop_signal}")
     elif limit_s is not None:
         end_at = (run.started_at or run.since) + limit_s
         if now < end_at:

@@ -57,12 +57,13 @@ def standing(target: Target, replicas: list[Replica], now: float, *, dev: bool) 
 
 def keep(target: Target, stands: Standing, desired: Desired, observed: Observed, now: float) -> Iterator[Step]:
     """Towards as many replicas of the target's kind as are wanted, and no others."""
-    name, wanted, policy = target.service.name, target.replicas, target.service.rollout
+    wanted, policy = target.replicas, target.service.rollout
+    grace_s = target.service.draining.grace_s
     current, stale = list(stands.current), list(stands.stale)
     surplus = _surplus(current, wanted)
 
     hopeless = desired.app.dev and any(r.state is ReplicaState.READY for r in stale)
-    yield from _heal([r for r in current if r not in surplus], now, hopeless=hopeless)
+    yield from _heal([r for r in current if r not in surplus], grace_s, now, hopeless=hopeless)
     for replica in surplus:
         yield act.DrainReplica(replica=replica.id, reason=f"{len(current)} replicas run, {wanted} are wanted")
 
@@ -81,18 +82,19 @@ def keep(target: Target, stands: Standing, desired: Desired, observed: Observed,
     if stale:
         fallback = target.rollout.fallback if target.rollout is not None else None
         least = wanted if held is not None else max(0, wanted - policy.unavailable)
-        yield from _replace(name, least, stands, fallback, now)
+        yield from _replace(target, least, stands, fallback, now)
 
 
 def hold(target: Target, replicas: list[Replica], observed: Observed, now: float) -> Iterator[Step]:
     """While a revision is made ready: what serves goes on, what crashed comes back as it was, nothing is replaced. A
     service of which nothing runs waits."""
     fallback = target.rollout.fallback if target.rollout is not None else None
+    grace_s = target.service.draining.grace_s
     there = [r for r in replicas if not r.leaving]
     surplus = _surplus(there, target.replicas)
     for replica in surplus:
         yield act.DrainReplica(replica=replica.id, reason=f"{len(there)} replicas run, {target.replicas} are wanted")
-    yield from _heal([r for r in there if r not in surplus and is_of(r, fallback)], now, hopeless=False)
+    yield from _heal([r for r in there if r not in surplus and is_of(r, fallback)], grace_s, now, hopeless=False)
     missing = target.replicas - len(there)
     if fallback is not None and there and missing > 0:
         before = Target(revision=fallback.revision, replicas=target.replicas, generation=fallback.generation)
@@ -113,11 +115,11 @@ def _surplus(current: list[Replica], wanted: int) -> list[Replica]:
     return by_use[: max(0, len(current) - wanted)]
 
 
-def _heal(replicas: list[Replica], now: float, *, hopeless: bool) -> Iterator[Step]:
+def _heal(replicas: list[Replica], grace_s: float, now: float, *, hopeless: bool) -> Iterator[Step]:
     """`hopeless`: what ended stays ended, for an older one serves and only other code can help."""
     for replica in replicas:
         if replica.state is ReplicaState.RESTARTING:
-            yield from restarting.restart(replica, now)
+            yield from restarting.restart(replica, grace_s, now)
         if replica.state is not ReplicaState.BACKING_OFF:
             continue
         at = restarts_at(replica)
@@ -170,15 +172,16 @@ def _start(target: Target, starts: int, missing: int, replaces: bool, observed: 
         yield first_start(target, number, reason)
 
 
-def _replace(name: str, least: int, stands: Standing, fallback: Fallback | None, now: float) -> Iterator[Step]:
+def _replace(target: Target, least: int, stands: Standing, fallback: Fallback | None, now: float) -> Iterator[Step]:
     """Start-first: an old replica that serves leaves only when at least `least` serve without it."""
+    name, grace_s = target.service.name, target.service.draining.grace_s
     serving = stands.serving
     settled = len(stands.settled)
     comes_back = [r for r in stands.stale if settled < least and _comes_back(r, fallback)]
     for replica in stands.stale:
         if replica.state is not ReplicaState.READY and replica not in comes_back:
             yield act.DrainReplica(replica=replica.id, reason="is of another revision and does not serve")
-    yield from _heal(comes_back, now, hopeless=False)
+    yield from _heal(comes_back, grace_s, now, hopeless=False)
     spare = max(0, settled + len(serving) - least)
     for replica in serving[:spare]:
         yield act.DrainReplica(replica=replica.id, reason="is replaced: a newer one serves")

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shoal.model import action as act
-from shoal.model.replica import ENDED, Replica, ReplicaState
+from shoal.model.replica import Replica, ReplicaState
 from shoal.model.world import Desired, Observed, ProxyState, Target
 from shoal.planner import jobs
+from shoal.planner.going_down import go_down, is_history
 from shoal.planner.healing import backoff_s
 from shoal.planner.leaving import leaving
 from shoal.planner.rollout import roll, unsettled
@@ -36,18 +37,19 @@ def plan(desired: Desired | None, observed: Observed, now: float) -> Plan:
     """Everything that should be done now. Order: what leaves, what heals, what starts."""
     if desired is None:
         return Plan()
-    steps: list[Step] = [*leaving(observed, now)]
+    steps: list[Step] = [*leaving(desired, observed, now)]
     # Only these are looked at closely: asking each of a thousand services for its replicas is a million comparisons.
     restless = _restless(desired, observed)
     for service in sorted(restless - desired.targets.keys()):
         steps += _drain_all(observed.of(service), "its service was removed from the app")
+    if desired.down:
+        steps += go_down(desired, observed, now)
+        restless = set()
     for name in desired.targets if restless else ():
         if name in restless:
             there = observed.of(name)
             target = desired.targets[name]
-            if desired.down:
-                steps += _drain_all([r for r in there if not _is_history(r, desired)], "the app goes down")
-            elif target.service.job is not None:
+            if target.service.job is not None:
                 steps += jobs.keep(target, there, desired, observed, now)
             else:
                 steps += roll(target, there, desired, observed, now)
@@ -86,14 +88,8 @@ def _is_settled(target: Target, replicas: list[Replica]) -> bool:
     return good and len(replicas) == target.replicas and target.service.job is None and not unsettled(target)
 
 
-def _is_history(replica: Replica, desired: Desired) -> bool:
-    """A job's run that has ended: kept, also while the app is down."""
-    target = desired.targets.get(replica.service)
-    return replica.state in ENDED and target is not None and target.service.job is not None
-
-
 def _nothing_left(desired: Desired, observed: Observed) -> bool:
-    return all(_is_history(replica, desired) for replica in observed.replicas.values())
+    return all(is_history(replica, desired) for replica in observed.replicas.values())
 
 
 def _drain_all(replicas: list[Replica], reason: str) -> Iterator[Step]:

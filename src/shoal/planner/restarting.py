@@ -6,20 +6,21 @@ from collections.abc import Iterator
 
 from shoal.model import action as act
 from shoal.model.replica import Replica
-from shoal.planner.defaults import DETACH_S_MAX, DETACHED_S, STOP_S
+from shoal.planner.defaults import DETACH_S_MAX, DETACHED_S
 from shoal.planner.healing import words
 from shoal.planner.steps import Step, Wait
 
 
-def restart(replica: Replica, now: float) -> Iterator[Step]:
-    """Of a RESTARTING one. When its process has ended, it backs off and starts again as after a crash."""
+def restart(replica: Replica, grace_s: float, now: float) -> Iterator[Step]:
+    """Of a RESTARTING one, whose requests are not waited for: it hangs. When its process has ended, it backs off and
+    starts again as after a crash."""
     if replica.told_at is not None:
-        kill_at = replica.told_at + STOP_S
+        kill_at = replica.told_at + grace_s
         if now < kill_at:
             reason = f"restarts: has {replica.stop_signal}; {replica.doomed}"
             yield Wait(subject=replica.id, reason=reason, until=kill_at)
         else:
-            late = f"did not end within {words(STOP_S)} of {replica.stop_signal}; {replica.doomed}"
+            late = f"did not end within {words(grace_s)} of {replica.stop_signal}; {replica.doomed}"
             yield act.KillReplica(replica=replica.id, reason=late)
         return
     detached = replica.detached_at

@@ -30,6 +30,7 @@ from shoal.spec import edges as traffic
 from shoal.spec.authorities import external
 from shoal.spec.document import Document, Loc
 from shoal.spec.doors import Ports, route
+from shoal.spec.draining import draining
 from shoal.spec.networks import networked
 from shoal.spec.problems import SpecError, did_you_mean, quoted
 from shoal.spec.review import Review
@@ -151,6 +152,7 @@ class _Check:
             restart=Restart(service.restart),
             stop_signal=service.stop_signal,
             names=Names(service.names),
+            draining=draining(service),
             rollout=self._rollout(loc, service),
             files=self.mounts.files(loc, service, scope),
             volumes=self.mounts.volumes(loc, service, scope),

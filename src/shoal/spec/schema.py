@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from shoal.model import cron
 from shoal.spec.around import GivenFiles, NodeVersion, PythonVersion, SharedVolumes, Static, Volumes
 from shoal.spec.building import Build
+from shoal.spec.draining import LeaveTime
 from shoal.spec.egress import Egress
 from shoal.spec.outside import Outside
 from shoal.spec.pace import Delay, Pause, Times
@@ -511,8 +512,19 @@ class ServiceFile(TrafficKeys):
     )
     stop_signal: StopSignal = Field(
         default="SIGTERM",
-        description="What asks its processes to end. One that does not is sent SIGKILL 10 s later.",
+        description="What asks its processes to end. One that does not is sent SIGKILL after `stop_grace_period`.",
         examples=["SIGINT"],
+    )
+    drain: LeaveTime = Field(
+        default="30s",
+        description="A replica that leaves gets no new requests; how long those under way may take before it is sent "
+        "`stop_signal`. What never ends by itself (WebSockets, event streams) is cut off then. `0s`: not at all.",
+        examples=["5m"],
+    )
+    stop_grace_period: LeaveTime = Field(
+        default="10s",
+        description="From `stop_signal` to SIGKILL (Compose's word; Kubernetes: `terminationGracePeriodSeconds`).",
+        examples=["30s"],
     )
     rollout: RolloutFile | None = Field(
         default=None,
@@ -566,6 +578,8 @@ class DefaultsFile(TrafficKeys):
     names: NamesMode | None = Field(default=None, description="As `names` of a service.")
     restart: RestartMode | None = Field(default=None, description="As `restart` of a service.")
     stop_signal: StopSignal | None = Field(default=None, description="As `stop_signal` of a service.")
+    drain: LeaveTime | None = Field(default=None, description="As `drain` of a service.", examples=["1m"])
+    stop_grace_period: LeaveTime | None = Field(default=None, description="As `stop_grace_period` of a service.")
     rollout: RolloutFile | None = Field(default=None, description="As `rollout` of a service.")
 
 

@@ -207,6 +207,7 @@ class Filling:
         signal = facts.parts.get("stop_signal")
         if isinstance(signal, str) and (name := first_accepted("stop_signal", signal, f"SIG{signal}")) is not None:
             draft.keys["stop_signal"] = name
+        paces.carry_grace(part, draft)
         if wanted is not None and accepts("restart", wanted):
             draft.keys["restart"] = wanted
             if part.once:

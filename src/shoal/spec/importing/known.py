@@ -90,7 +90,6 @@ REASONS: dict[str, tuple[str, str]] = {
     "volumes_from": ("there are no containers whose volumes could be shared", "name a folder in `env`"),
     "tmpfs": ("there is no file system of its own", "the program can use /tmp"),
     "stop_signal": ("Shoal stops with SIGTERM", "let the program end on SIGTERM"),
-    "stop_grace_period": ("Shoal gives 10 s between SIGTERM and SIGKILL", ""),
     "provider": ("Shoal runs no provider", ""),
     "credential_spec": ("it is for Windows", ""),
 }

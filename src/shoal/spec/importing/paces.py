@@ -34,6 +34,17 @@ def carry(check: dict[str, Any], part: Part, draft: Draft) -> None:
         part.facts.lose("healthcheck", ", ".join(lost), "this is no pace that Shoal can keep")
 
 
+def carry_grace(part: Part, draft: Draft) -> None:
+    """`stop_grace_period` has the same name here, and the same 10 s where it is missing."""
+    if (written := part.facts.parts.get("stop_grace_period")) is None:
+        return
+    value = _pause(written)
+    if value is not None and accepts("stop_grace_period", value):
+        draft.keys["stop_grace_period"] = value
+    else:
+        part.facts.lose("stop_grace_period", str(written), "this is no time from 0s to 60m")
+
+
 def _as_mapping(written: str) -> dict[str, Any]:
     return {"grpc": True} if written == "grpc" else {"path": written}
 
