@@ -232,7 +232,8 @@ class World:
             broken = requests.broken(self.requests, self.controller.desired, self.controller.observed, subject)
             if broken:
                 raise InvariantError(broken)
-        if verb == "stop" and subject in self.sink.routes_to and self.engine.proxy_pid is not None:
+        hurried = self.controller.desired is not None and self.controller.desired.hurry
+        if verb == "stop" and subject in self.sink.routes_to and self.engine.proxy_pid is not None and not hurried:
             replica = self.controller.observed.replicas[subject]
             drained_for = self.clock.now() - (replica.since if replica.state in health.OUT else 0)
             told = next((n for n in reversed(self.history) if n.startswith(f"drain {subject} ")), f"drain {subject} 0")
