@@ -234,11 +234,11 @@ def test_ctrl_c_in_the_foreground_takes_the_app_down(
     assert entry.run(["up"]) == 0
     captured = capsys.readouterr()
     assert captured.out.endswith("  app  deploy 1\n")
-    assert captured.err.endswith("stopping shop (Ctrl-C again leaves it to the background)\nshop is down\n")
+    assert captured.err.endswith("stopping shop (Ctrl-C again hurries)\nshop is down\n")
     assert asked() == ["ensure", "deploy", "events", "down"]
 
 
-def test_a_second_ctrl_c_leaves_it_to_the_background(
+def test_a_second_ctrl_c_hurries_and_a_third_leaves_it_to_the_background(
     world: Plane, clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt() -> None:
@@ -247,8 +247,9 @@ def test_a_second_ctrl_c_leaves_it_to_the_background(
     FakeClient.statuses[:] = [EMPTY, READY]
     follow(monkeypatch, KeyboardInterrupt())
     world.gone_after = 100
-    clock.wakes = [interrupt]
+    clock.wakes = [interrupt, interrupt]
     assert entry.run(["up"]) == 130
+    assert [call for call in FakeClient.asked if call[0] == "down"] == [("down",), ("down", "now")]
     assert capsys.readouterr().err.endswith("shop goes on stopping: shoal status\n")
 
 

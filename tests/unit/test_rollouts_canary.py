@@ -20,7 +20,7 @@ def shares(plane: Plane) -> dict[int, int]:
     """revision -> the sum of the weights of its endpoints; 1 each where they have none."""
     assert plane.sink.newest is not None
     found: dict[int, int] = {}
-    for locality in plane.sink.newest.resources[ENDPOINTS]["web"].endpoints:
+    for locality in plane.sink.newest.resources[ENDPOINTS]["web"].endpoints[:1]:  # the next ones drain
         for endpoint in locality.lb_endpoints:
             revision = int(endpoint.metadata.filter_metadata["envoy.lb"]["revision"])
             found[revision] = found.get(revision, 0) + (endpoint.load_balancing_weight.value or 1)
