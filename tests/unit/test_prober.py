@@ -34,6 +34,7 @@ class Server:
         self.connections = 0
         self._tasks: set[asyncio.Task[None] | None] = set()  # the loop itself holds tasks only weakly
         self._armed = threading.Lock()
+        self._struck = threading.Event()
         self._armed.acquire()
         self._loop = asyncio.new_event_loop()
         self._server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
@@ -46,8 +47,12 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def strike(self, fault: bytes | None, *, stall: bool = False) -> None:
+        """Returns once a request has met it: with answers counted afterwards, a slow machine might come to its end
+        before."""
         self.fault, self.stall = fault, stall
+        self._struck.clear()
         self._armed.release()
+        assert self._struck.wait(60)
 
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
@@ -75,6 +80,7 @@ class Server:
                     writer.write(GOOD)
                     await writer.drain()
                     continue
+                self._struck.set()
                 if self.stall:
                     await asyncio.Event().wait()
                 if self.fault is None:
