@@ -6,11 +6,14 @@ import asyncio
 
 import pytest
 
-from shoal.errors import ConflictError
+from shoal.errors import ConflictError, UsageError
 from shoal.mesh.snapshot import ENDPOINTS
-from shoal.model.rollout import CanaryPlan, CanaryStep
+from shoal.model.app import App
+from shoal.model.policy import DEFAULT_ROLLOUT, CanaryPolicy, RolloutPolicy, Strategy
+from shoal.model.rollout import CanaryPlan
+from shoal.testing import apps
 from tests.unit.test_controller import Plane
-from tests.unit.test_rollouts import V2, bytes_of, ended, rollout, story_of, web
+from tests.unit.test_rollouts import V1, V2, bytes_of, ended, rollout, story_of, web
 from tests.unit.test_rollouts_judged import Answers, under_traffic
 
 PLAN = CanaryPlan()
@@ -27,12 +30,12 @@ def shares(plane: Plane) -> dict[int, int]:
     return found
 
 
-async def deploy(plane: Plane, plan: CanaryPlan = PLAN) -> bytes:
-    await plane.up(web())
+async def deploy(plane: Plane, plan: CanaryPlan | None = PLAN, policy: RolloutPolicy = DEFAULT_ROLLOUT) -> bytes:
+    await plane.up(web(rollout=policy))
     await plane.until(lambda: len(plane.sink.routes_to) == 3)
     assert plane.sink.newest is not None
     before = bytes_of(plane.sink.newest.resources)
-    await plane.commands.deploy(web(V2), canary=plan)
+    await plane.commands.deploy(web(V2, rollout=policy), canary=plan)
     return before  # type: ignore[return-value]
 
 
@@ -83,10 +86,11 @@ def test_a_bad_canary_is_taken_back_and_all_is_as_before(bad: Answers, why: str)
 
 def test_without_traffic_a_canary_stands_until_a_person_decides() -> None:
     async def story(plane: Plane) -> None:
-        await deploy(plane, CanaryPlan(steps=(CanaryStep(percent=10, wait_s_max=60),)))
+        impatient = CanaryPolicy(percents=(10,), wait_s_max=60)
+        await deploy(plane, None, RolloutPolicy(strategy=Strategy.CANARY, canary=impatient))
         await plane.until(lambda: rollout(plane).step.startswith("stands at 10 %, inconclusive"), limit_s=300)
         assert rollout(plane).step.endswith("shoal promote web, or shoal abort web")
-        await asyncio.sleep(3600)
+        await asyncio.sleep(60)
         assert rollout(plane).state == "canary"
         await plane.commands.promote("web")
         assert (await ended(plane)).state == "completed"
@@ -115,7 +119,7 @@ def test_by_hand_a_good_canary_waits_for_each_step() -> None:
         await deploy(plane, CanaryPlan(auto=False))
         for percent in (10, 50):
             await plane.until(lambda p=percent: f"{p} % of the requests and passes" in rollout(plane).step, limit_s=600)
-            await asyncio.sleep(600)
+            await asyncio.sleep(60)
             assert rollout(plane).state == "canary"
             await plane.commands.promote("web")
         assert (await ended(plane)).state == "completed"
@@ -126,10 +130,51 @@ def test_by_hand_a_good_canary_waits_for_each_step() -> None:
 def test_a_daemon_that_dies_goes_on_with_the_canary_where_it_stood() -> None:
     async def story(plane: Plane) -> None:
         await deploy(plane)
-        await plane.until(lambda: any("50 %" in line for line in (rollout(plane).step,)), limit_s=600)
-        told = plane.meter.counters
+        await plane.until(lambda: "50 %" in rollout(plane).step and len(shares(plane)) == 2, limit_s=600)
+        weights, told = shares(plane), plane.meter.counters
         await plane.restart()
         plane.meter.counters = told
-        assert "50 %" in rollout(plane).step or rollout(plane).state == "canary"
+        sampling = asyncio.create_task(plane.meter.run())
+        await plane.until(lambda: len(shares(plane)) == 2)
+        assert (rollout(plane).state, shares(plane)) == ("canary", weights)
+        assert rollout(plane).step.startswith("revision 2 gets 50 % of the requests")
+        assert (await ended(plane, limit_s=600)).state == "completed"
+        passed = [line for line in story_of(plane) if line.startswith("passes at ")]
+        assert [line.split(":")[0] for line in passed] == ["passes at 10 %", "passes at 50 %"], "no step twice"
+        sampling.cancel()
 
     under_traffic(story, {}, per_s=300)
+
+
+def test_a_canary_that_cannot_return_alone_takes_the_whole_deploy_back() -> None:
+    """What a caller called before it may not have called since: its edge is leased again."""
+
+    def three(version: tuple[tuple[str, str], ...], port: int, once: tuple[str, ...]) -> App:
+        return apps.app(
+            apps.service("web", env=version, port=port),
+            apps.service("cart", port=3100, env=version, calls=("web",)),
+            apps.service("users", port=3200, env=version, calls=once),
+        )
+
+    async def story(plane: Plane) -> None:
+        await plane.up(three(V1, 3000, ("web",)))
+        await plane.until(lambda: len(plane.sink.routes_to) == 3)
+        await plane.commands.deploy(three(V2, 3001, ()), canary=PLAN)
+        await plane.until(lambda: rollout(plane).state == "canary")
+        assert ("users", "web") not in plane.controller.edges.edges
+        await plane.commands.abort("web")
+        for service in ("web", "cart", "users"):
+            assert (await ended(plane, service)).state == "rolled-back"
+        assert ("users", "web") in plane.controller.edges.edges
+
+    under_traffic(story, {}, per_s=0)
+
+
+def test_shares_that_are_none_are_refused() -> None:
+    async def story(plane: Plane) -> None:
+        await plane.up(web())
+        for percents in ((0.0,), (50.0, 10.0), (100.0,)):
+            with pytest.raises(UsageError, match="no growing shares"):
+                await plane.commands.deploy(web(V2), canary=CanaryPlan(percents=percents))
+
+    under_traffic(story, {}, per_s=0)

@@ -137,6 +137,8 @@ def _service_flaws(service: Service, services: dict[str, Service]) -> Iterator[s
     for callee in service.calls:
         if callee not in services or services[callee].port is None:
             yield f"calls: '{callee}' is no service with a port"
+    if service.rollout.canary.flaw:
+        yield f"rollout.canary.percents: {service.rollout.canary.flaw}"
     yield from traffic.flaws(service.traffic)
     for callee, said in service.edges:
         if callee not in service.calls:

@@ -39,7 +39,7 @@ class DeployRequest:
     only: tuple[str, ...] = ()
     """The changes of these services alone; all others, and the gateway, stay as they run. Empty: everything."""
     canary: CanaryPlan | None = None
-    """Tried out with a share of the requests first. None: rolled out at once."""
+    """How the changes are rolled out, for once. None: as each service says (`rollout`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,15 +25,17 @@ from shoal.paths import StateFolder
     ("shoal deploy --detach", "returns at once; shoal status shows how far it is"),
 )
 @click.argument("services", nargs=-1, metavar="[SERVICE]...", type=ServiceName())
-@click.option("--canary", is_flag=True, help="Try it out with a share of the requests first.")
+@click.option(
+    "--canary/--no-canary",
+    default=None,
+    help="Try it out with a share of the requests first, or do not. [default: as rollout.strategy says]",
+)
 @click.option(
     "--steps",
-    default="10,50",
-    show_default=True,
     metavar="PERCENT,...",
-    help="With --canary: the shares, one after the other.",
+    help="A canary with these shares, one after the other. [default: as rollout.steps says, or 10,50]",
 )
-@click.option("--no-auto", is_flag=True, help="With --canary: a person takes each step (shoal promote).")
+@click.option("--no-auto", is_flag=True, help="A canary of which a person takes each step (shoal promote).")
 @click.option("-d", "--detach", is_flag=True, help="Do not wait for its end.")
 @click.option(
     "--timeout",
@@ -46,8 +48,8 @@ from shoal.paths import StateFolder
 @file_option()
 def command(
     services: tuple[str, ...],
-    canary: bool,
-    steps: str,
+    canary: bool | None,
+    steps: str | None,
     no_auto: bool,
     detach: bool,
     timeout: float,
@@ -69,7 +71,7 @@ def command(
     app = app_of(None, None, file, verb="deploy")
     folder = Path(app.folder)
     client = connect(folder)
-    deployment = client.deploy(to_plain(app), only=services, canary=_plan(steps, not no_auto) if canary else None)
+    deployment = client.deploy(to_plain(app), only=services, canary=_plan(canary, steps, no_auto))
     if detach:
         if as_json:
             emit(deployment)
@@ -85,17 +87,32 @@ def command(
     say(done(status, deployment.rolling, time.monotonic() - started_at))
 
 
-def _plan(steps: str, auto: bool) -> dict[str, object]:
-    """A `model.rollout.CanaryPlan`. Raises UsageError."""
+def _plan(canary: bool | None, steps: str | None, no_auto: bool) -> dict[str, object] | None:
+    """A `model.rollout.CanaryPlan`; None: as the app file says. Raises UsageError."""
+    if canary is False:
+        if steps is not None or no_auto:
+            raise UsageError("--steps and --no-auto are for a canary", way_out="leave them away, or --no-canary")
+        return {"strategy": "rolling"}
+    if not canary and steps is None and not no_auto:
+        return None
+    plan: dict[str, object] = {"strategy": "canary"}
+    if steps is not None:
+        plan["percents"] = _percents(steps)
+    return plan | ({"auto": False} if no_auto else {})
+
+
+def _percents(steps: str) -> list[float]:
+    from shoal.model.policy import are_shares
+
     try:
         percents = [float(step.strip().removesuffix("%")) for step in steps.split(",")]
     except ValueError:
         percents = []
-    if not percents or not all(0 < percent < 100 for percent in percents) or percents != sorted(set(percents)):
+    if not percents or not are_shares(tuple(percents)):
         raise UsageError(
             f"--steps {steps} are no growing shares between 0 and 100", way_out="write them like this: --steps 10,50"
         )
-    return {"steps": [{"percent": percent} for percent in percents], "auto": auto}
+    return percents
 
 
 def done(status: AppStatus, rolled: tuple[str, ...], took_s: float) -> str:

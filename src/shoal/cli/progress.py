@@ -54,6 +54,8 @@ class Progress:
             return
         if rollout.state == "preparing" and rollout.previous is not None:
             yield f"revision {rollout.revision} in the place of {rollout.previous}: {rollout.cause}"
+        elif rollout.state == "canary":
+            yield f"revision {rollout.revision} is tried out as a canary"
         elif rollout.state == "completed" and rollout.previous is not None:
             yield f"revision {rollout.revision} has taken over"
         elif rollout.state == "rolling-back":
@@ -73,8 +75,9 @@ class Progress:
 
 def is_up(status: AppStatus, generation: int, rolling: Collection[str] = ()) -> bool:
     """Whether all of this deploy (or a later one) is ready, Envoy's side too, and the rollouts of these services have
-    ended."""
-    under_way = any(s.rollout is not None and s.rollout.under_way for s in status.services if s.name in rolling)
+    ended, or stand until a person decides."""
+    rollouts = [s.rollout for s in status.services if s.name in rolling and s.rollout is not None]
+    under_way = any(rollout.under_way and not rollout.stands for rollout in rollouts)
     return status.generation >= generation and status.health in SETTLED and not under_way
 
 

@@ -39,7 +39,8 @@ class Waiting:
                 if back := rolled_back(status, rolling):
                     raise why_rolled_back(back)
                 return True
-            if failing(status) or elapsed_s > self._timeout_s:
+            tried = any(s.rollout is not None and s.rollout.state == "canary" for s in status.services)
+            if failing(status) or (elapsed_s > self._timeout_s and not tried):  # a canary takes the time it takes
                 raise why_not_ready(status, elapsed_s)
             return False
 

@@ -16,6 +16,7 @@ from shoal.errors import ConflictError, NotFoundError, UsageError
 from shoal.model import action as act
 from shoal.model import event as ev
 from shoal.model.app import App
+from shoal.model.policy import are_shares
 from shoal.model.rollout import CanaryPlan, Rollout, RolloutState, RolloutTrigger
 from shoal.model.status import (
     AppStatus,
@@ -103,8 +104,12 @@ class Commands:
         return replace(current.app, services=services)
 
     async def deploy(self, app: App, *, only: Collection[str] = (), canary: CanaryPlan | None = None) -> Deployment:
-        """Raises ConflictError when others hold its ports, or replicas would have to move to another network;
-        EngineError when its source cannot be kept; StoreError. Then nothing has changed."""
+        """Raises UsageError when the shares of `canary` are none; ConflictError when others hold its ports, or replicas
+        would have to move to another network; EngineError when its source cannot be kept; StoreError. Then nothing has
+        changed."""
+        if canary is not None and not are_shares(canary.percents):
+            shares = ", ".join(f"{percent:g}" for percent in canary.percents)
+            raise UsageError(f"{shares}: these are no growing shares between 0 and 100", way_out="such are 10, 50")
         self._refuse_to_move(app)
         taken = self._check_ports(app)
         if taken:

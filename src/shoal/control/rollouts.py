@@ -13,15 +13,16 @@ from dataclasses import replace
 from shoal.control.returning import failed, returned, with_outcome
 from shoal.model import action as act
 from shoal.model import event as ev
-from shoal.model.app import App, Service
+from shoal.model.app import App, Protocol, Service
+from shoal.model.policy import Strategy
 from shoal.model.rollout import (
     UNDER_WAY,
     CanaryPlan,
+    CanaryStep,
     Fallback,
     Rollout,
     RolloutState,
     RolloutTrigger,
-    Strategy,
     rollout_after,
 )
 from shoal.model.world import Desired, Stable, Target
@@ -48,20 +49,30 @@ def deployed(
             targets[name] = replace(target, rollout=before.rollout, outcomes=before.outcomes)
             continue
         targets[name], happened = started(target, before, f"deploy {desired.generation}", now)
-        if canary is not None:
-            targets[name] = _tried_out(targets[name], canary)
+        targets[name] = tried_out(targets[name], canary)
         events += happened
     return replace(desired, targets=targets, stable=stable(current)), tuple(events)
 
 
-def _tried_out(target: Target, canary: CanaryPlan) -> Target:
-    """As a canary first; not what has nothing to be compared with."""
-    rollout = target.rollout
-    if rollout is None or rollout.fallback is None or not target.replicas:
+def tried_out(target: Target, asked: CanaryPlan | None) -> Target:
+    """As a canary first, where the deploy asks for it (`asked`) or else the service says so; not what has no requests
+    to share, nothing to be compared with, or no room for one replica of both. Who asks may have one that nobody can
+    judge: it stands."""
+    rollout, service = target.rollout, target.service
+    policy = service.rollout.canary
+    blind = all(port.protocol is Protocol.TCP for port in service.every_port)
+    strategy = asked.strategy if asked is not None else Strategy.ROLLING if blind else service.rollout.strategy
+    if strategy is not Strategy.CANARY or rollout is None or rollout.fallback is None or service.port is None:
         return target
-    if rollout.fallback.revision.number == rollout.revision:
+    same = rollout.fallback.revision.number == rollout.revision
+    if same or not target.replicas or target.replicas + service.rollout.surge < 2:
         return target
-    return replace(target, rollout=replace(rollout, strategy=Strategy.CANARY, steps=canary.steps, auto=canary.auto))
+    steps = tuple(
+        CanaryStep(percent=percent, samples_min=policy.samples_min, wait_s=policy.wait_s, wait_s_max=policy.wait_s_max)
+        for percent in (asked.percents if asked is not None and asked.percents else policy.percents)
+    )
+    auto = policy.auto if asked is None or asked.auto is None else asked.auto
+    return replace(target, rollout=replace(rollout, strategy=strategy, steps=steps, auto=auto))
 
 
 def stable(current: Desired | None) -> Stable | None:

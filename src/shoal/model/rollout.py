@@ -5,15 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from shoal.model.policy import Strategy
 from shoal.model.revision import Revision
 from shoal.model.verdict import Comparison
-
-
-class Strategy(StrEnum):
-    ROLLING = "rolling"
-    """New replicas take the place of old ones, one after the other."""
-    CANARY = "canary"
-    """First a few, with a share of the requests, judged against the old ones; the rest follows a good verdict."""
 
 
 class RolloutState(StrEnum):
@@ -98,7 +92,7 @@ class CanaryStep:
     percent: float
     """Share of the requests that goes to the new revision, more than 0 and less than 100."""
     samples_min: int = 100
-    """Requests that the new revision must have answered in this step before it is judged; fewer: inconclusive."""
+    """Requests that the new revision must have answered in this step before it passes; fewer: inconclusive."""
     wait_s: float = 30.0
     """How long the step lasts at least."""
     wait_s_max: float = 600.0
@@ -174,11 +168,13 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryPlan:
-    """How a deploy wants its changes to be tried out."""
+    """How one deploy rolls its changes out, whatever the app file says of its services."""
 
-    steps: tuple[CanaryStep, ...] = (CanaryStep(percent=10), CanaryStep(percent=50))
-    auto: bool = True
-    """Whether a good verdict takes it to the next step; else a person does."""
+    strategy: Strategy = Strategy.CANARY
+    percents: tuple[float, ...] = ()
+    """As `CanaryPolicy.percents`. Empty: as each service has it."""
+    auto: bool | None = None
+    """As `CanaryPolicy.auto`. None: as each service has it."""
 
 
 class ReleaseState(StrEnum):

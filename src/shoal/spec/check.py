@@ -153,7 +153,7 @@ class _Check:
             stop_signal=service.stop_signal,
             names=Names(service.names),
             draining=draining(service),
-            rollout=self._rollout(loc, service),
+            rollout=self._rollout(loc, service, ports),
             files=self.mounts.files(loc, service, scope),
             volumes=self.mounts.volumes(loc, service, scope),
             python=service.python or "",
@@ -202,9 +202,12 @@ class _Check:
         argv = self._argv((*loc, key, "command"), command, scope) if command is not None else ()
         return probes.probe(self.review, loc, key, written, ports, argv)
 
-    def _rollout(self, loc: Loc, service: ServiceFile) -> RolloutPolicy:
+    def _rollout(self, loc: Loc, service: ServiceFile, ports: tuple[Port, ...]) -> RolloutPolicy:
         if words := rolling.flaw(service.rollout):
             self.review.at_key((*loc, "rollout"), words, "give one of them 1 or more")
+        here = (*loc, "rollout", "strategy")
+        if words := rolling.no_canary(service.rollout, ports) if here in self.review.document.places else "":
+            self.review.at_value(here, words, "remove it, or write rolling")
         return rolling.policy(service.rollout)
 
     def _job(self, name: str, job: JobFile) -> Service:
