@@ -24,6 +24,7 @@ from shoal.model.app import App, Restart
 from shoal.model.draining import Draining
 from shoal.model.policy import RolloutPolicy
 from shoal.model.replica import Replica, ReplicaState
+from shoal.model.rollout import RolloutState
 from shoal.model.status import ExecContext, Health
 from shoal.model.world import Desired, Revision
 from shoal.planner.defaults import DETACH_S_MAX
@@ -31,10 +32,11 @@ from shoal.ports import Drained, JournalEntry, Launch, Preparation
 from shoal.testing import apps
 from shoal.testing.fake_drains import FakeDrains
 from shoal.testing.fake_engine import Behaviour, FakeEngine
+from shoal.testing.fake_meter import FakeMeter
 from shoal.testing.fake_sink import FakeSink
 from shoal.testing.memory_store import MemoryStore
 from shoal.testing.virtual_time import VirtualClock, run
-from tests.sim import health, requests
+from tests.sim import canaries, health, requests
 
 CHAOS_S = 120.0
 SETTLE_S = 300.0
@@ -131,6 +133,8 @@ class World:
         self.requests = requests.Requests(self.rng, self.clock)
         self.sink = self._sink()
         self.drains = self._drains()
+        self.meter = FakeMeter(self.inbox, self.clock)
+        self.traffic = canaries.Traffic(self.rng)
         self.controller = self._controller()
         self.attached = asyncio.Event()
         """Whether the daemon answers: its API opens once it knows what runs."""
@@ -151,6 +155,7 @@ class World:
             feed=Feed(),
             revisions_kept=2,
             drains=self.drains,
+            meter=self.meter,
         )
 
     def _drains(self) -> FakeDrains:
@@ -246,6 +251,8 @@ class World:
         for replica in snapshot.replicas:
             if observed.replicas[replica].state is not ReplicaState.READY:
                 raise InvariantError(f"{replica} gets traffic and is {observed.replicas[replica].state}")
+        if wrong := canaries.broken(snapshot, self.controller.desired):
+            raise InvariantError(wrong)
         for replica in observed.replicas.values():
             if replica.state in health.OUT:
                 self.history.append(f"drain {replica.id} {replica.since}")
@@ -270,7 +277,9 @@ class World:
         there = [r for r in self.controller.observed.of(replica.service) if not r.leaving]
         if kind == "ReplicaScheduled" and replica.attempt == 1 and len(there) > target.replicas + policy.surge:
             raise InvariantError(f"{subject} is one of {len(there)}, {target.replicas} + {policy.surge} may be")
-        if kind == "DrainStarted" and "is replaced" in message:
+        trying = target.rollout is not None and target.rollout.state is RolloutState.CANARY
+        makes_room = trying and "are wanted" in message and replica.ready_since is not None
+        if kind == "DrainStarted" and ("is replaced" in message or makes_room):
             serving = sum(r.state in (ReplicaState.READY, ReplicaState.COMPLETED) for r in there)
             if serving < target.replicas - policy.unavailable:
                 raise InvariantError(f"{subject} leaves, and {serving} of {target.replicas} serve")
@@ -280,6 +289,7 @@ class World:
     async def live(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             keeper = tasks.create_task(self._keeper())
+            requests = tasks.create_task(self._requests())
             await self._deploy(self._draw_app())
             end = self.clock.now() + CHAOS_S
             while self.clock.now() < end:
@@ -289,7 +299,16 @@ class World:
             self.faults = False
             await self._settle()
             await self._down(keeper)
+            requests.cancel()
             self.engine.close()
+
+    async def _requests(self) -> None:
+        """As Envoy counts them, and the daemon asks it, while it watches somebody."""
+        while True:
+            await asyncio.sleep(canaries.SAMPLE_S)
+            if self.meter.watched and self.attached.is_set():
+                self.traffic.flow(self.meter, canaries.shares(self.sink.newest), self.faults)
+                await self.inbox.put(self.meter.sample())
 
     async def _keeper(self) -> None:
         """Starts the daemon, and another when it dies: nothing it had in memory is left, what ran runs on."""
@@ -302,7 +321,8 @@ class World:
             if not self._daemon.cancelled() and not _was_killed(self._daemon.exception()):
                 await self._daemon  # raises
             await asyncio.sleep(self.rng.uniform(0, 2))
-            self.inbox = self.engine.inbox = Inbox()
+            self.inbox = self.engine.inbox = self.meter.inbox = Inbox()
+            self.meter.watched = frozenset()
             routes_to = self.sink.routes_to
             self.sink = self._sink()
             self.drains = self._drains()
@@ -335,6 +355,7 @@ class World:
             await health.disturb(self.rng, self.engine, self.controller.observed, replica)
         if self._hit(self.draw.envoy_crashes) and self.engine.proxy_pid is not None:
             self.sink.routes_to = frozenset()
+            self.meter.counters.clear()
             await self.engine.proxy_ends(-11)
         if self._hit(self.draw.keeper_crashes):
             self.engine.keeper_dies()
@@ -357,6 +378,10 @@ class World:
         elif dice < 0.33 and self.wanted:
             service = self.rng.choice(list(self.wanted))
             await self._ask(lambda commands: commands.rollback(service, None))
+        elif dice < 0.38 and self.wanted:
+            service = self.rng.choice(list(self.wanted))
+            promotes = self.rng.random() < 0.5
+            await self._ask(lambda c: c.promote(service) if promotes else c.abort(service))
 
     async def _ask(self, request: Callable[[Commands], Awaitable[object]]) -> bool:
         """Whether it was done. A daemon that dies over it may have done it or not: what it would do is in the store."""
@@ -373,7 +398,8 @@ class World:
         return True
 
     async def _deploy(self, app: App) -> None:
-        if await self._ask(lambda commands: commands.deploy(app)):
+        plan = canaries.draw_plan(self.rng)
+        if await self._ask(lambda commands: commands.deploy(app, canary=plan)):
             self.wanted = {s.name: s.replicas for s in app.services}
 
     def _draw_app(self) -> App:
@@ -400,7 +426,10 @@ class World:
     def _draw_policy(self) -> RolloutPolicy:
         surge = self.rng.randint(0, 2)
         unavailable = self.rng.randint(0 if surge else 1, 2) if self.rng.random() < 0.3 else 0
+        strategy, canary = canaries.draw_policy(self.rng)
         return RolloutPolicy(
+            strategy=strategy,
+            canary=canary,
             surge=surge or (0 if unavailable else 1),
             unavailable=unavailable,
             deadline_s=self.rng.choice([20.0, 120.0]),
@@ -417,8 +446,10 @@ class World:
             await self._deploy(self._draw_app())
         await self._free_of_barriers()
         end = self.clock.now() + SETTLE_S
-        while (odd := self._unsettled()) and self.clock.now() < end:  # noqa: ASYNC110 - virtual time
+        while (odd := self._unsettled()) and self.clock.now() < end:
             await asyncio.sleep(0.5)
+            for service in canaries.standing(self._commands()) if odd else ():
+                await self._ask(lambda commands, service=service: commands.promote(service))
         if odd:
             raise InvariantError(f"{SETTLE_S:.0f} s after the last fault: {odd}")
 

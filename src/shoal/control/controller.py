@@ -465,7 +465,7 @@ class Controller:
         """Takes a rollout on, or back, as a person asks. Raises StoreError. False: it does not move that way."""
         step = moved(self.desired, action, self._clock.now()) if self.desired is not None else None
         if step is not None:
-            self.change(step[0], *step[1])
+            self.change_app(step[0], *step[1])
         return step is not None
 
     def run_job(self, target: Target) -> str:

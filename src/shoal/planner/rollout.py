@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import assert_never
 
 from shoal.model import action as act
+from shoal.model.policy import Strategy
 from shoal.model.replica import Replica, ReplicaState
-from shoal.model.rollout import Release, ReleaseState, Rollout, RolloutState, RolloutTrigger, Strategy
+from shoal.model.rollout import Release, ReleaseState, Rollout, RolloutState, RolloutTrigger
 from shoal.model.world import Desired, Observed, Target
 from shoal.planner.canary import CANARY, OBVIOUS
 from shoal.planner.comparing import compare, held
@@ -68,10 +69,18 @@ def roll(target: Target, replicas: list[Replica], desired: Desired, observed: Ob
                 return
             shared = list(share(target, rollout, stands, desired, observed, now))
             some = replace(target, replicas=canaries(target, step))
-            late = _deadline(some, rollout, replace(stands, stale=()), shared, now)
+            late = _deadline(some, _counted_anew(rollout, stands), replace(stands, stale=()), shared, now)
             if isinstance(late, act.MoveRollout):
                 yield late
                 return
+            if rollout.settled < len(stands.settled) <= some.replicas:
+                many = f"{len(stands.settled)} of {some.replicas} replicas for {step.percent:g} % of the requests"
+                yield act.MoveRollout(
+                    service=target.service.name,
+                    trigger=RolloutTrigger.PROGRESSED,
+                    settled=len(stands.settled),
+                    reason=f"{many} are ready",
+                )
             yield advance(target, rollout, now)
             yield from shared
         case RolloutState.ROLLING:
@@ -209,6 +218,13 @@ def _took_over(target: Target, rollout: Rollout, stands: Standing, ended: Rollou
         if rollout.state is RolloutState.ROLLING_BACK and settled == target.replicas:
             return  # the old ones never left; all that is awaited is the end of the new ones
         yield act.MoveRollout(service=name, trigger=RolloutTrigger.PROGRESSED, settled=settled, reason=words_)
+
+
+def _counted_anew(rollout: Rollout, stands: Standing) -> Rollout:
+    """A step may last for hours: a replica that comes back in it has the whole deadline."""
+    unsettled = [replica for replica in stands.current if replica not in stands.settled]
+    since = max((replica.started_at or replica.since for replica in unsettled), default=rollout.progressed_at)
+    return replace(rollout, progressed_at=max(rollout.progressed_at, since))
 
 
 def _deadline(target: Target, rollout: Rollout, stands: Standing, steps: list[Step], now: float) -> Step | None:

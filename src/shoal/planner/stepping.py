@@ -15,20 +15,22 @@ from shoal.planner.steps import Step, Wait
 
 
 def canaries(target: Target, step: CanaryStep) -> int:
-    """How many replicas the share of requests needs; one at least."""
-    return max(1, ceil(target.replicas * step.percent / 100))
+    """How many replicas the share of requests needs; one at least, unless none are wanted."""
+    return min(target.replicas, 1) and max(1, ceil(target.replicas * step.percent / 100))
 
 
 def share(
     target: Target, rollout: Rollout, stands: Standing, desired: Desired, observed: Observed, now: float
 ) -> Iterator[Step]:
-    """As many new replicas as the step needs, old ones for the rest: never fewer than wanted that serve, never more
-    than `surge` beyond them, so that an old one leaves only where both would be more."""
-    wanted, surge = target.replicas, target.service.rollout.surge
+    """As many new replicas as the step needs, old ones for the rest: never fewer that serve than wanted (but for
+    `unavailable`), never more than `surge` beyond them, so that an old one leaves only where both would be more."""
+    wanted, policy = target.replicas, target.service.rollout
+    surge = policy.surge
     goal = canaries(target, rollout.steps[rollout.step])
-    old = max(wanted + surge - goal, wanted - len(stands.settled))
+    old = max(wanted + surge - goal, wanted - policy.unavailable - len(stands.settled))
+    old = min(old, max(len(stands.stale), wanted + surge - len(stands.current)))  # those that come back need room too
     new = min(goal, max(len(stands.current), wanted + surge - len(stands.stale)))
-    steps = list(keep(replace(target, replicas=max(1, new)), replace(stands, stale=()), desired, observed, now))
+    steps = list(keep(replace(target, replicas=new), replace(stands, stale=()), desired, observed, now))
     yield from steps
     before = list(hold(replace(target, replicas=old), list(stands.stale), observed, now))
     if any(isinstance(step, act.StartReplica) for step in steps):
@@ -41,6 +43,10 @@ def advance(target: Target, rollout: Rollout, now: float) -> Step:
     name, step = target.service.name, rollout.steps[rollout.step]
     share_words = f"revision {rollout.revision} gets {step.percent:g} % of the requests"
     comparison = rollout.comparison
+    if not target.replicas:
+        return act.MoveRollout(
+            service=name, trigger=RolloutTrigger.PROMOTED, reason="scaled to 0: there is nothing to try out"
+        )
     if comparison is None:
         return Wait(subject=name, reason=f"{share_words} once a replica of it is ready")
     by_hand = f"shoal promote {name}, or shoal abort {name}"
