@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+from envoy.config.core.v3 import health_check_pb2 as core
+
 from shoal.control.commands import Commands
 from shoal.mesh.snapshot import ENDPOINTS, Snapshot
 from shoal.model.policy import CanaryPolicy, Strategy
@@ -52,6 +54,8 @@ def shares(snapshot: Snapshot | None) -> dict[str, dict[int, float]]:
         weights: dict[int, float] = {}
         for locality in assignment.endpoints:
             for endpoint in locality.lb_endpoints:
+                if endpoint.health_status == core.HealthStatus.DRAINING:
+                    continue  # only finishes what it has
                 revision = int(endpoint.metadata.filter_metadata["envoy.lb"]["revision"])
                 weights[revision] = weights.get(revision, 0) + (endpoint.load_balancing_weight.value or 1)
         whole = sum(weights.values())

@@ -81,7 +81,7 @@ def roll(target: Target, replicas: list[Replica], desired: Desired, observed: Ob
                     settled=len(stands.settled),
                     reason=f"{many} are ready",
                 )
-            yield advance(target, rollout, now)
+            yield advance(target, rollout, stands, now)
             yield from shared
         case RolloutState.ROLLING:
             # Before more is done with a revision that has failed already.

@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import ceil
 
 from shoal.model import action as act
+from shoal.model.replica import ENDED
 from shoal.model.rollout import CanaryStep, Rollout, RolloutTrigger
 from shoal.model.verdict import Verdict
 from shoal.model.world import Desired, Observed, Target
@@ -38,7 +39,7 @@ def share(
     yield from before
 
 
-def advance(target: Target, rollout: Rollout, now: float) -> Step:
+def advance(target: Target, rollout: Rollout, stands: Standing, now: float) -> Step:
     """What the canary waits for, or where it goes on by itself."""
     name, step = target.service.name, rollout.steps[rollout.step]
     share_words = f"revision {rollout.revision} gets {step.percent:g} % of the requests"
@@ -48,6 +49,9 @@ def advance(target: Target, rollout: Rollout, now: float) -> Step:
             service=name, trigger=RolloutTrigger.PROMOTED, reason="scaled to 0: there is nothing to try out"
         )
     if comparison is None:
+        if len(stands.settled) >= canaries(target, step) and all(r.state in ENDED for r in stands.current):
+            done = "its replicas have done what they should, and serve nobody"
+            return act.MoveRollout(service=name, trigger=RolloutTrigger.PROMOTED, reason=done)
         return Wait(subject=name, reason=f"{share_words} once a replica of it is ready")
     by_hand = f"shoal promote {name}, or shoal abort {name}"
     if comparison.verdict is Verdict.PASS:
