@@ -34,6 +34,8 @@ def broken(requests: Requests, desired: Desired | None, observed: Observed, repl
         return ""
     if known.out_at is None or replica not in requests._ends or requests.under_way(replica) == 0:
         return ""
+    if desired.at >= known.since:
+        return ""  # it was decided by what was wanted before, which may have given it less time
     until = known.out_at + draining_of(known, desired).drain_s
     if desired.down:
         until = min(until, down_by(desired))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shoal.errors import EngineError
@@ -156,7 +156,7 @@ class FakeEngine:
             if process.running:
                 process.started = False
                 process.watches += 1
-                self._later(process, process.behaviour.boot_s, self._hangs if process.hung else self._answers)
+                self._later(process, process.behaviour.boot_s, self._watched(process))
         return [
             Found(
                 replica=p.launch.replica,
@@ -256,6 +256,16 @@ class FakeEngine:
         for group in (self._tasks, process.tasks):
             group.add(task)
             task.add_done_callback(group.discard)
+
+    def _watched(self, process: _Process) -> Callable[[_Process], Awaitable[None]]:
+        """What its probes will say, unless a later daemon asks by then: two that ask would count each failure twice."""
+        mine = process.watches
+
+        async def probed(process: _Process) -> None:
+            if process.watches == mine:
+                await (self._hangs(process) if process.hung else self._answers(process))
+
+        return probed
 
     async def _answers(self, process: _Process) -> None:
         if process.hung:
