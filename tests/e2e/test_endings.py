@@ -44,7 +44,8 @@ services:
     with plane(tmp_path, files={"shoal.yaml": text}) as shoal:
         done = shoal.shoal("up", "-d", check=False)
         assert done.returncode != 0
-        assert "init-r1: exit code 3; not started again (restart: never)" in done.stderr
+        assert "init: revision 1 failed: init-r1" in done.stderr
+        assert "init-r1 ended: exit code 3\n        | no such table: users" in done.stderr
         assert "no such table: users" in done.stderr
         services = {s["name"]: s for s in shoal.status()["services"]}
         assert services["work"]["reason"] == "after: waits for init to complete, which failed: exit code 3"

@@ -26,7 +26,7 @@ _lock = threading.Lock()
 
 
 async def app(scope, receive, send):
-    orders = pathlib.Path("deadlock-" + os.environ["SHOAL_REPLICA"])
+    orders = pathlib.Path(os.environ["ORDERS"], "deadlock-" + os.environ["SHOAL_REPLICA"])
     if orders.exists():
         orders.unlink()
         with _lock, _lock:
@@ -39,13 +39,15 @@ FAST = "{path: /, interval: 200ms, timeout: 500ms, failures: 2}"
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Plane, str, str]]:
     web, stuck = free_port(), free_port()
+    folder = tmp_path_factory.mktemp("hung") / "app"
     text = f"""
+defaults: {{env: {{ORDERS: "{folder}"}}}}
 services:
   web: {{run: "echo:app", port: {web}, replicas: 3, liveness: {FAST}}}
   stuck: {{run: "deadlock:app", port: {stuck}, replicas: 2, liveness: {FAST}, stop_signal: SIGKILL}}
 """
     files = {"shoal.yaml": text, "echo.py": ECHO, "deadlock.py": DEADLOCK}
-    with plane(tmp_path_factory.mktemp("hung") / "app", files=files) as shoal:
+    with plane(folder, files=files) as shoal:
         shoal.up()
         yield shoal, f"http://127.0.0.1:{web}", f"http://127.0.0.1:{stuck}"
 

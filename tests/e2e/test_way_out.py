@@ -72,7 +72,7 @@ APP = f"""
 services:
   open: {{command: [python3, -m, http.server, "9080"], network: own, port: 9080, publish: false, replicas: 2}}
   first:
-    command: [sh, -c, "curl -sS --max-time 5 --noproxy '*' http://{OUTSIDE}:8080/ > first.txt; exec sleep 100000"]
+    command: "curl -sS --max-time 5 --noproxy '*' http://{OUTSIDE}:8080/ > $SHOAL_DATA_DIR/first.txt; sleep 100000"
     network: own
   closed: {{command: [sleep, "100000"], network: own, egress: []}}
 """
@@ -145,7 +145,7 @@ def test_what_is_outside_is_reached_by_address_and_by_name(shoal: Plane) -> None
 
 
 def test_a_program_that_goes_there_first_thing_finds_the_way(shoal: Plane) -> None:
-    assert (shoal.folder / "first.txt").read_text() == "outside"
+    assert (shoal.root / "data" / "first" / "first.txt").read_text() == "outside"
 
 
 def test_the_machines_loopback_and_other_replicas_are_not_outside(shoal: Plane) -> None:
