@@ -32,7 +32,7 @@ demo-stop: setup
 	@$(BIN)/shoal down --file examples/shop
 
 test: setup
-	@$(BIN)/pytest -n auto
+	@$(BIN)/pytest -n auto --dist worksteal
 
 check: setup
 	@$(BIN)/ruff format --check .

@@ -50,7 +50,7 @@ def test_a_killed_daemon_loses_no_request_and_is_back_with_the_same_pids(web: tu
     pids = shoal.pids()
     gone_s = []
     with prober(url) as probe:
-        for _ in range(3):
+        for _ in range(10):
             daemon = shoal.status()["daemon_pid"]
             os.kill(daemon, signal.SIGKILL)
             killed = time.monotonic()
@@ -67,12 +67,12 @@ def test_a_killed_keeper_loses_no_request_no_process_and_no_log_line(web: tuple[
     shoal, url = web
     pids = shoal.pids()
     ticker = next(name for name in pids if name.startswith("ticker"))
-    old = shoal.keeper_pid()
     with prober(url) as probe:
-        newest = last_tick(shoal, ticker)
-        os.kill(old, signal.SIGKILL)
-        shoal.eventually(lambda: shoal.keeper_pid() != old, "a new keeper")
-        shoal.eventually(lambda: last_tick(shoal, ticker) > newest + 200, "new lines of the ticker")
+        for _ in range(10):
+            old, newest = shoal.keeper_pid(), last_tick(shoal, ticker)
+            os.kill(old, signal.SIGKILL)
+            shoal.eventually(lambda old=old: shoal.keeper_pid() != old, "a new keeper")  # type: ignore[misc]
+            shoal.eventually(lambda newest=newest: last_tick(shoal, ticker) > newest + 50, "new lines of the ticker")  # type: ignore[misc]
     probe.assert_nothing_lost()
     assert shoal.pids() == pids
     assert {event["kind"] for event in shoal.events()} >= {"KeeperLost", "KeeperAttached"}

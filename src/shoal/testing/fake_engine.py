@@ -47,6 +47,8 @@ class _Process:
     """How many daemons have probed it; only the last one's probes count."""
     hung: bool = False
     """Answers nobody any more."""
+    told_by: int | None = None
+    """Which of the daemons that probed it, by `watches`, is being told that it hangs."""
     condemned: bool = False
     """Its liveness or startup probe has failed so often that it is to be restarted."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -286,6 +288,9 @@ class FakeEngine:
     async def _hangs(self, process: _Process) -> None:
         """What its probes say of one that hangs, until it is to be restarted."""
         service, mine = process.launch.revision.service, process.watches
+        if process.told_by == mine:
+            return  # it hung between two probes of one daemon, which asks once
+        process.told_by = mine
         await self._tell_unready(process, "no answer in 1 s")
         starts = service.startup is not None and not process.started
         probe, check = (Probe.STARTUP, service.startup) if starts else (Probe.LIVENESS, service.liveness)
