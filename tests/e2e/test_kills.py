@@ -50,7 +50,7 @@ def test_a_killed_daemon_loses_no_request_and_is_back_with_the_same_pids(web: tu
     pids = shoal.pids()
     gone_s = []
     with prober(url) as probe:
-        for _ in range(10):
+        for _ in range(3):
             daemon = shoal.status()["daemon_pid"]
             os.kill(daemon, signal.SIGKILL)
             killed = time.monotonic()
