@@ -11,7 +11,7 @@ from shoal.cli.names import ServiceName
 from shoal.cli.options import connect, file_option, shoal_command
 from shoal.cli.output import count, emit, say
 from shoal.cli.target import app_of
-from shoal.cli.waiting import READY_S_MAX, Waiting
+from shoal.cli.waiting import Waiting, waiting_options
 from shoal.errors import UsageError
 from shoal.model.status import AppStatus
 from shoal.paths import StateFolder
@@ -36,15 +36,7 @@ from shoal.paths import StateFolder
     help="A canary with these shares, one after the other. [default: as rollout.steps says, or 10,50]",
 )
 @click.option("--no-auto", is_flag=True, help="A canary of which a person takes each step (shoal promote).")
-@click.option("-d", "--detach", is_flag=True, help="Do not wait for its end.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=10 * READY_S_MAX,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait; it goes on afterwards.",
-)
+@waiting_options()
 @file_option()
 def command(
     services: tuple[str, ...],
@@ -113,6 +105,15 @@ def _percents(steps: str) -> list[float]:
             f"--steps {steps} are no growing shares between 0 and 100", way_out="write them like this: --steps 10,50"
         )
     return percents
+
+
+def tell_rolled(waiting: Waiting, service: str, started_at: float, *, as_json: bool) -> None:
+    """Waits for the end of one service's rollout, and says how it is then. Raises what `Waiting` raises."""
+    whole = waiting.until_rolled((service,))
+    if as_json:
+        emit(next(s for s in whole.services if s.name == service))
+    else:
+        say(done(whole, (service,), time.monotonic() - started_at))
 
 
 def done(status: AppStatus, rolled: tuple[str, ...], took_s: float) -> str:

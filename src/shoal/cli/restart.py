@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from shoal.cli.deploy import done
+from shoal.cli.deploy import tell_rolled
 from shoal.cli.options import connect, file_option, shoal_command, state_folder
 from shoal.cli.output import emit, say
-from shoal.cli.waiting import READY_S_MAX, Waiting
+from shoal.cli.waiting import Waiting, waiting_options
 
 
 @shoal_command(
@@ -19,15 +19,7 @@ from shoal.cli.waiting import READY_S_MAX, Waiting
     ("shoal restart web --detach", "returns at once; shoal status shows how far it is"),
 )
 @click.argument("service")
-@click.option("-d", "--detach", is_flag=True, help="Do not wait for its end.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=10 * READY_S_MAX,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait; it goes on afterwards.",
-)
+@waiting_options()
 @file_option()
 def command(service: str, detach: bool, timeout: float, file: Path | None, as_json: bool) -> None:
     """Replace SERVICE's replicas by new ones of the same revision: each is ready before an old one leaves.
@@ -40,12 +32,8 @@ def command(service: str, detach: bool, timeout: float, file: Path | None, as_js
     status = client.restart(service)
     if not detach and status.rollout is not None and status.rollout.under_way:
         waiting = Waiting(client, state_folder(file), timeout, started_at, quiet=as_json)
-        whole = waiting.until_rolled((service,))
-        status = next(s for s in whole.services if s.name == service)
-        if not as_json:
-            say(done(whole, (service,), time.monotonic() - started_at))
-            return
-    if as_json:
+        tell_rolled(waiting, service, started_at, as_json=as_json)
+    elif as_json:
         emit(status)
     else:
         say(f"{status.name}: {status.reason}")

@@ -7,6 +7,9 @@ from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+import click
+
+from shoal.cli.options import F
 from shoal.cli.output import is_terminal, say
 from shoal.cli.progress import Progress, failing, is_up, rolled_back, why_not_ready, why_rolled_back
 from shoal.cli.views import reasons, rollouts_table, services_table
@@ -22,6 +25,23 @@ READY_S_MAX = 120.0
 _POLL_FAST_S, _POLL_S, _FAST_FOR_S = 0.05, 0.2, 5.0
 _RECONNECT_S_MAX = 10.0
 """So long may the plane be away (its keeper restarts it) before the app counts as taken down by somebody else."""
+
+
+def waiting_options() -> Callable[[F], F]:
+    """`--detach` and `--timeout` of a command that begins a rollout."""
+
+    def add(function: F) -> F:
+        timeout = click.option(
+            "--timeout",
+            type=click.FloatRange(min=0, min_open=True),
+            default=10 * READY_S_MAX,
+            show_default=True,
+            metavar="SECONDS",
+            help="How long to wait; it goes on afterwards.",
+        )
+        return click.option("-d", "--detach", is_flag=True, help="Do not wait for its end.")(timeout(function))
+
+    return add
 
 
 class Waiting:
