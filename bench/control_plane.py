@@ -9,7 +9,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +25,8 @@ from shoal.mesh.compile import MeshOptions
 from shoal.model import event as ev
 from shoal.model.app import App, Command, Service
 from shoal.model.replica import UnixAddress
-from shoal.model.world import ProxyState
-from shoal.ports import Found, Launch
+from shoal.model.world import ProxyState, Revision
+from shoal.ports import Found, Launch, Preparation
 from shoal.store.sqlite import SqliteStore
 from shoal.xds.envoy import bootstrap, envoy_argv, find_envoy, remove_shared_memory
 from shoal.xds.server import XdsServer
@@ -62,6 +62,21 @@ class ClaimedEngine:
         return []
 
     async def forget(self, replica: str) -> None:
+        pass
+
+    async def snapshot(self, app: App, *, keep: bool) -> Mapping[str, str]:
+        return {}
+
+    async def files(self, source: str) -> Mapping[str, str]:
+        return {}
+
+    async def prepare(self, preparation: Preparation) -> None:
+        pass
+
+    async def collect(self, revisions: Collection[Revision]) -> None:
+        pass
+
+    async def replace_proxy(self) -> None:
         pass
 
     async def start_proxy(self) -> None:
@@ -183,7 +198,7 @@ async def _control(app: App, folder: Path, network: int) -> AsyncIterator[tuple[
         feed=Feed(),
     )
     await controller.attach()
-    controller.deploy(app)
+    controller.deploy(app, {})
     tasks = [asyncio.create_task(sink.run()), asyncio.create_task(controller.run())]
     try:
         yield controller, inbox

@@ -10,7 +10,7 @@ process) runs in tasks of its own that report by events.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import assert_never
 
@@ -170,8 +170,9 @@ class Controller:
             # Endpoints first: a stop that is decided below must find them gone.
             self._publish()
             decided = plan(self.desired, self.observed, self._clock.now())
-            done = [self._execute(action) for action in decided.actions]
-            if not any(done):
+            moves = [action for action in decided.actions if isinstance(action, act.MoveRollout)]
+            done = [self._execute(action) for action in decided.actions if not isinstance(action, act.MoveRollout)]
+            if not any([*done, self._move(moves)]):
                 break
         return decided
 
@@ -232,7 +233,7 @@ class Controller:
                 self._take(scheduled)
                 self._spawn(lambda: self._prepare(action), f"prepare {action.service}")
             case act.MoveRollout():
-                return self._move(action, now)
+                return self._move([action])
             case act.DrainReplica():
                 self._take(ev.DrainStarted(at=now, replica=action.replica, reason=action.reason))
             case act.StopReplica():
@@ -258,13 +259,17 @@ class Controller:
                 assert_never(action)
         return True
 
-    def _move(self, action: act.MoveRollout, now: float) -> bool:
+    def _move(self, actions: Sequence[act.MoveRollout]) -> bool:
+        """All in one write: each writes down what is desired of all services, and a thousand may move at once."""
         if self._store_retry_at is not None or self.desired is None:
             return False
-        step = moved(self.desired, action, now)
-        if step is None:
+        desired, happened, now = self.desired, list[ev.RolloutEvent](), self._clock.now()
+        for action in actions:
+            if step := moved(desired, action, now):
+                desired = step[0]
+                happened += step[1]
+        if desired is self.desired:
             return False
-        desired, happened = step
         try:
             # What a service called before may not have been called since.
             edges = self.edges if desired.app is self.desired.app else self._leased(desired.app)
@@ -273,7 +278,7 @@ class Controller:
             self._retry_store()
             return False
         self.edges = edges
-        if action.trigger is RolloutTrigger.REPLACED:
+        if any(action.trigger is RolloutTrigger.REPLACED for action in actions):
             self._collect()
         return True
 
