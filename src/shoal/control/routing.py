@@ -31,6 +31,8 @@ class Routing:
         self._compiled: Mapping[str, Mapping[str, Message]] = {}
         self._static: Mapping[str, Mapping[str, Message]] = {}
         self._canaries: Mapping[str, Sharing] = {}
+        self._shared: Desired | None = None
+        """For which they were found: to ask each of a thousand services costs more than all else of a change."""
         self._seen: tuple[Replicas | None, int] = (None, 0)
         """Whose replicas, after how many changes."""
         self._endpoints: dict[str, tuple[Endpoint, ...]] = {}
@@ -45,7 +47,8 @@ class Routing:
             self._compiled = compile_app(desired.app, edges, self._options)
             self._own.compile(desired.app, edges)
             self._generation = desired.generation
-        canaries = sharing(desired)
+        canaries = self._canaries if desired is self._shared else sharing(desired)
+        self._shared = desired
         shared = canaries != self._canaries
         services = set(desired.targets) if fresh else self._touched(observed) & desired.targets.keys()
         if shared:
