@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import signal
 import sys
@@ -50,7 +51,7 @@ def test_a_killed_daemon_loses_no_request_and_is_back_with_the_same_pids(web: tu
     pids = shoal.pids()
     gone_s = []
     with prober(url) as probe:
-        for _ in range(3):
+        for _ in range(10):
             daemon = shoal.status()["daemon_pid"]
             os.kill(daemon, signal.SIGKILL)
             killed = time.monotonic()
@@ -140,6 +141,24 @@ def test_a_killed_replica_loses_no_get_and_is_replaced_and_listed(web: tuple[Pla
     assert after["envoy"] == pids["envoy"]
     listed = shoal.shoal("events").stdout
     assert "web-r1" in listed and "signal 9" in listed
+
+
+def test_a_replica_killed_each_second_for_half_a_minute_loses_no_get(web: tuple[Plane, str]) -> None:
+    """Whichever runs; the back-off of one that lasts must not grow until all three wait for theirs."""
+    shoal, url = web
+    dice = random.Random(7)
+    kills = 30
+    with prober(url) as probe:
+        for _ in range(kills):
+            running = [pid for name, pid in shoal.pids().items() if name.startswith("web")]
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(dice.choice(running), signal.SIGKILL)
+            probe.wait_for_answers(66)  # of each kind: what is sent in a second
+        shoal.wait_for_status(lambda status: status["services"][0]["ready"] == 3, "three ready replicas again")
+    probe.assert_nothing_lost(kinds=[Kind.GET, Kind.KEYED])
+    lost_posts = probe.report()[Kind.POST].lost
+    assert len(lost_posts) <= 3 * kills, f"more than were in flight\n{probe.summary()}"
+    print(f"{len(lost_posts)} POSTs were in flight on a replica that was killed")
 
 
 def test_a_rolling_restart_loses_nothing(web: tuple[Plane, str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shoal.engines.local.keeper import registry
-from shoal.engines.local.keeper.daemon import BACKOFF_S_MAX, BACKOFF_S_MIN, HEALTHY_S, DaemonPolicy
+from shoal.engines.local.keeper.daemon import BACKOFF_S_MAX, BACKOFF_S_MIN, FORGIVEN, HEALTHY_S, LASTED_S, DaemonPolicy
 from shoal.engines.local.keeper.registry import Record, Registry, valid_name
 from shoal.engines.local.keeper.start import daemon_environment
 
@@ -28,14 +28,26 @@ def test_a_crashing_daemon_comes_back_slower_and_slower_to_thirty_seconds() -> N
     assert waits[-1] == BACKOFF_S_MAX
 
 
-@pytest.mark.parametrize(("up_s", "wait_s"), [(HEALTHY_S - 0.1, 0.8), (HEALTHY_S, BACKOFF_S_MIN)])
-def test_a_daemon_that_was_well_for_a_minute_comes_back_at_once(up_s: float, wait_s: float) -> None:
+@pytest.mark.parametrize(("up_s", "wait_s"), [(0.9, 0.8), (LASTED_S, BACKOFF_S_MIN)])
+def test_a_daemon_that_lasts_longer_than_its_back_off_comes_back_at_once(up_s: float, wait_s: float) -> None:
     policy = DaemonPolicy(wanted=True)
     for _ in range(3):
         policy.started(0.0)
         policy.ended(0.0)
     policy.started(100.0)
     assert policy.ended(100.0 + up_s) == pytest.approx(wait_s)
+
+
+def test_a_daemon_that_ends_every_few_seconds_is_backed_off_in_the_end() -> None:
+    policy = DaemonPolicy(wanted=True)
+    waits = []
+    for turn in range(40):
+        policy.started(turn * 100.0)
+        waits.append(policy.ended(turn * 100.0 + 59.0))
+    assert waits[:FORGIVEN] == [BACKOFF_S_MIN] * FORGIVEN
+    assert waits[-1] == BACKOFF_S_MAX
+    policy.started(10_000.0)
+    assert policy.ended(10_000.0 + HEALTHY_S) == BACKOFF_S_MIN
 
 
 def test_a_daemon_that_cannot_be_started_is_backed_off_too() -> None:

@@ -23,7 +23,8 @@ from shoal.model.app import App
 from shoal.model.replica import Exit, Replica, ReplicaState, UnixAddress
 from shoal.model.world import Desired, Observed, Proxy, ProxyState, Revision, Routes, Target
 from shoal.planner import fold, plan
-from shoal.planner.healing import backoff_s
+from shoal.planner.defaults import BACKOFF_S_MAX, LASTED_S
+from shoal.planner.healing import backoff_s, restarts_at
 from shoal.testing import apps
 
 NOW = 1000.0
@@ -124,7 +125,7 @@ def test_the_back_off_doubles_from_100_ms_to_30_s(crashes: int, delay: float) ->
 
 
 def test_a_crashed_replica_comes_back_after_its_back_off_and_says_why() -> None:
-    crashed = replica("web", 1, ReplicaState.BACKING_OFF, crashes=3, attempt=3, last_exit=Exit(at=NOW, code=1))
+    crashed = replica("web", 1, ReplicaState.BACKING_OFF, crashes=3, strikes=3, attempt=3, last_exit=Exit(at=NOW, code=1))
     early = plan(wanted(apps.app("web")), world(crashed), NOW + 0.39)
     assert early.actions == ()
     assert early.wake_at == pytest.approx(NOW + 0.4)
@@ -265,6 +266,29 @@ def test_a_minute_of_readiness_earns_a_fresh_back_off(ready_s: float, crashes: i
     at = NOW + ready_s
     fold(observed, ev.ReplicaExited(at=at, replica="web-r1", attempt=1, exit=Exit(at=at, code=1)))
     assert observed.replicas["web-r1"].crashes == crashes
+
+
+@pytest.mark.parametrize(("ready_s", "strikes"), [(None, 4), (0.9, 4), (LASTED_S, 1)])
+def test_who_lasts_longer_than_its_last_back_off_comes_back_at_once(ready_s: float | None, strikes: int) -> None:
+    state = ReplicaState.STARTING if ready_s is None else ReplicaState.READY
+    observed = world(replica("web", 1, state, crashes=3, strikes=3, ready_since=None if ready_s is None else NOW))
+    at = NOW + (ready_s or 0.0)
+    fold(observed, ev.ReplicaExited(at=at, replica="web-r1", attempt=1, exit=Exit(at=at, code=-9)))
+    after = observed.replicas["web-r1"]
+    assert (after.crashes, after.strikes) == (4, strikes)  # it is told as a crash loop all the same
+
+
+def test_who_dies_every_few_seconds_is_backed_off_in_the_end() -> None:
+    observed, starts, now = world(replica("web", 1, ready_since=NOW)), 0, NOW
+    while now < NOW + 600:
+        now += 2.0  # ready for so long
+        fold(observed, ev.ReplicaExited(at=now, replica="web-r1", attempt=1, exit=Exit(at=now, code=1)))
+        after = observed.replicas["web-r1"]
+        now = restarts_at(after)
+        observed.replicas["web-r1"] = replace(after, state=ReplicaState.READY, ready_since=now)
+        starts += 1
+    assert backoff_s(after.strikes) == BACKOFF_S_MAX
+    assert starts < 60
 
 
 def test_a_replica_counts_as_routed_until_envoy_confirms_a_snapshot_without_it() -> None:

@@ -154,7 +154,9 @@ class Replica:
     attempt: int = 1
     """How often it has been started."""
     crashes: int = 0
-    """Exits in a row without 60 s of readiness between; the exponent of the back-off."""
+    """Exits in a row without 60 s of readiness between."""
+    strikes: int = 0
+    """Those of them that came too early, and what is too many; the exponent of the back-off."""
     pid: int | None = None
     address: Address | None = None
     """Where its process listens for its main port. None: not started, or a worker."""

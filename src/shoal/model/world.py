@@ -84,6 +84,8 @@ class Proxy:
     pid: int | None = None
     attempt: int = 0
     crashes: int = 0
+    strikes: int = 0
+    """The exponent of its back-off, as of a replica."""
     last_error: str = ""
     tail: tuple[str, ...] = ()
     outdated: str = ""

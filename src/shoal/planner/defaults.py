@@ -4,7 +4,11 @@ BACKOFF_S_FIRST = 0.1
 BACKOFF_S_MAX = 30.0
 """Restart back-off: doubling, as Kubernetes does, with a start fit for one machine."""
 HEALTHY_S = 60.0
-"""A replica that was ready this long has earned a fresh back-off."""
+"""A replica that was ready this long has no crashes behind it."""
+LASTED_S = 1.0
+"""One that was ready this long, and for longer than its last back-off, starts again as after a first crash."""
+FORGIVEN = 20
+"""So many crashes in a row, and no more, do not add to the back-off of one that lasts."""
 CRASH_LOOP = 5
 """Crashes in a row from which on a person should look."""
 

@@ -13,8 +13,8 @@ from shoal.model import event as ev
 from shoal.model.replica import ENDED, Replica, ReplicaState, Trigger, after
 from shoal.model.world import Observed, Proxy, ProxyState, Routes
 from shoal.planner import probing
-from shoal.planner.defaults import HEALTHY_S
-from shoal.planner.healing import crashes_after, ending
+from shoal.planner.defaults import FORGIVEN, HEALTHY_S
+from shoal.planner.healing import crashes_after, ending, lasted, strikes_after
 from shoal.planner.releases import release_after
 
 _PENDING_MAX = 32
@@ -193,7 +193,8 @@ def _moved(replica: Replica, event: _OfReplica, observed: Observed) -> Replica:
             end = replace(event.exit, error=told) if told else event.exit
             counts = not replica.leaving and ending(replica.restart, end) is not Trigger.COMPLETED
             crashes = crashes_after(replica, event.at) if counts else replica.crashes
-            ended = replace(replica, last_exit=end, crashes=crashes, pid=None, progress="")
+            strikes = strikes_after(replica.strikes, crashes, _ready_s(replica, event.at)) if counts else replica.strikes
+            ended = replace(replica, last_exit=end, crashes=crashes, strikes=strikes, pid=None, progress="")
             return _to(ended, Trigger.EXITED if replica.leaving else ending(replica.restart, end), event.at)
         case _:
             assert_never(event)
@@ -205,16 +206,20 @@ def _to(replica: Replica, trigger: Trigger, at: float) -> Replica:
         return replica
     ready_since = at if state is ReplicaState.READY else replica.ready_since
     out_at = None if state is ReplicaState.READY else at if replica.state is ReplicaState.READY else replica.out_at
-    crashes = replica.crashes
+    crashes, strikes = replica.crashes, replica.strikes
     if state in (ReplicaState.UNREADY, ReplicaState.RESTARTING, ReplicaState.BACKING_OFF, *ENDED):
-        if state in (ReplicaState.UNREADY, ReplicaState.RESTARTING) and _was_healthy(replica, at):
-            crashes = 0  # its back-off is forgiven here: when its process ends, the readiness before is forgotten
+        if state in (ReplicaState.UNREADY, ReplicaState.RESTARTING):
+            # Its back-off is forgiven here: when its process ends, the readiness before is forgotten.
+            ready_s = _ready_s(replica, at)
+            crashes = 0 if ready_s is not None and ready_s >= HEALTHY_S else crashes
+            strikes = max(0, crashes - FORGIVEN) if lasted(strikes, ready_s) else strikes
         ready_since = None
-    return replace(replica, state=state, since=at, ready_since=ready_since, out_at=out_at, crashes=crashes)
+    moved = replace(replica, state=state, since=at, ready_since=ready_since, out_at=out_at)
+    return replace(moved, crashes=crashes, strikes=strikes)
 
 
-def _was_healthy(replica: Replica, at: float) -> bool:
-    return replica.ready_since is not None and at - replica.ready_since >= HEALTHY_S
+def _ready_s(replica: Replica, at: float) -> float | None:
+    return None if replica.ready_since is None else at - replica.ready_since
 
 
 def _detached_at(replica: Replica, observed: Observed, at: float) -> float | None:
@@ -235,13 +240,15 @@ def _proxy(proxy: Proxy, event: ev.ProxyScheduled | ev.ProxyStarted | ev.ProxySt
         case ev.ProxyExited():
             if proxy.state is ProxyState.STOPPING:
                 return replace(proxy, state=ProxyState.STOPPED, since=event.at, pid=None)
-            served = proxy.state is ProxyState.SERVING and event.at - proxy.since >= HEALTHY_S
+            served_s = event.at - proxy.since if proxy.state is ProxyState.SERVING else None
+            crashes = 1 if served_s is not None and served_s >= HEALTHY_S else proxy.crashes + 1
             return replace(
                 proxy,
                 state=ProxyState.BACKING_OFF,
                 since=event.at,
                 pid=None,
-                crashes=1 if served else proxy.crashes + 1,
+                crashes=crashes,
+                strikes=strikes_after(proxy.strikes, crashes, served_s),
                 last_error=event.exit.reason,
                 tail=event.exit.tail,
             )

@@ -124,7 +124,7 @@ def _heal(replicas: list[Replica], grace_s: float, now: float, *, hopeless: bool
             continue
         at = restarts_at(replica)
         why = replica.last_exit.reason if replica.last_exit else "it ended"
-        delay = words(backoff_s(max(1, replica.crashes)))
+        delay = words(backoff_s(replica.strikes))
         if hopeless:
             yield Wait(subject=replica.id, reason=f"{why}; the older one serves until the code changes")
         elif now < at:

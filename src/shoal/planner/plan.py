@@ -105,7 +105,7 @@ def _proxy(desired: Desired, observed: Observed, now: float) -> Iterator[Step]:
             if not desired.down:
                 yield act.StartProxy(attempt=proxy.attempt + 1, reason="the app needs its proxy")
         case ProxyState.BACKING_OFF:
-            at = proxy.since + backoff_s(max(1, proxy.crashes))
+            at = proxy.since + backoff_s(proxy.strikes)
             if desired.down:
                 return
             if now < at:
