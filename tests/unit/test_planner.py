@@ -125,7 +125,9 @@ def test_the_back_off_doubles_from_100_ms_to_30_s(crashes: int, delay: float) ->
 
 
 def test_a_crashed_replica_comes_back_after_its_back_off_and_says_why() -> None:
-    crashed = replica("web", 1, ReplicaState.BACKING_OFF, crashes=3, strikes=3, attempt=3, last_exit=Exit(at=NOW, code=1))
+    crashed = replica(
+        "web", 1, ReplicaState.BACKING_OFF, crashes=3, strikes=3, attempt=3, last_exit=Exit(at=NOW, code=1)
+    )
     early = plan(wanted(apps.app("web")), world(crashed), NOW + 0.39)
     assert early.actions == ()
     assert early.wake_at == pytest.approx(NOW + 0.4)

@@ -193,7 +193,9 @@ def _moved(replica: Replica, event: _OfReplica, observed: Observed) -> Replica:
             end = replace(event.exit, error=told) if told else event.exit
             counts = not replica.leaving and ending(replica.restart, end) is not Trigger.COMPLETED
             crashes = crashes_after(replica, event.at) if counts else replica.crashes
-            strikes = strikes_after(replica.strikes, crashes, _ready_s(replica, event.at)) if counts else replica.strikes
+            strikes = (
+                strikes_after(replica.strikes, crashes, _ready_s(replica, event.at)) if counts else replica.strikes
+            )
             ended = replace(replica, last_exit=end, crashes=crashes, strikes=strikes, pid=None, progress="")
             return _to(ended, Trigger.EXITED if replica.leaving else ending(replica.restart, end), event.at)
         case _:
