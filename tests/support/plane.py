@@ -245,6 +245,9 @@ def plane(
         finally:
             _kill_what_is_left(made)
             shutil.rmtree(runtime)
+            for link in made.root.glob("resources/*/data"):
+                if link.is_symlink():  # as root, a database is not in the state folder
+                    shutil.rmtree(link.readlink().parents[1], ignore_errors=True)
 
 
 def _kill_what_is_left(plane: Plane) -> None:

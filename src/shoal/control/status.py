@@ -13,6 +13,7 @@ from shoal.control.rolling import rolling_health, rollout_status
 from shoal.model import action as act
 from shoal.model.app import App, Command, External, Port, Protocol, PythonApp, Service
 from shoal.model.replica import Replica, ReplicaState
+from shoal.model.resources import Resource
 from shoal.model.status import (
     AppStatus,
     ExitStatus,
@@ -253,6 +254,8 @@ def runs(service: Service) -> str:
             return f"external {service.workload}" + (" over TLS" if service.workload.tls else "")
         case Static():
             return f"static {service.workload}"
+        case Resource():
+            return f"resource {service.workload.kind}" + (f" {image}" if (image := service.workload.image) else "")
 
 
 def explain(

@@ -8,6 +8,7 @@ from enum import StrEnum
 from shoal.model.draining import DEFAULT_DRAINING, Draining
 from shoal.model.health import HealthCheck as HealthCheck
 from shoal.model.policy import DEFAULT_ROLLOUT, RolloutPolicy
+from shoal.model.resources import Database, Resource, Use
 from shoal.model.surroundings import GivenFile, Static, Volume
 from shoal.model.traffic import NOTHING, Policy
 
@@ -134,7 +135,7 @@ class Service:
 
     name: str
     """A DNS-1123 label: lower case letters, digits and `-`, at most 63."""
-    workload: PythonApp | Command | External | Static
+    workload: PythonApp | Command | External | Static | Resource
     folder: str
     """Absolute: the working directory of its processes."""
     port: int | None = None
@@ -199,6 +200,9 @@ class Service:
     node: str = ""
     draining: Draining = DEFAULT_DRAINING
     """How they leave."""
+    database: Database | None = None
+    uses: tuple[Use, ...] = ()
+    """Resources that it finds by variables."""
 
     @property
     def every_port(self) -> tuple[Port, ...]:
@@ -215,6 +219,13 @@ class Service:
     def edge(self, callee: str) -> Policy:
         """What it says of its calls to `callee`."""
         return dict(self.edges).get(callee, NOTHING)
+
+    @property
+    def resources(self) -> tuple[str, ...]:
+        """Those of the app that it needs, its database's first."""
+        database = self.database.use if self.database is not None else None
+        used = (database, *self.uses) if database is not None else self.uses
+        return tuple(dict.fromkeys(use.name for use in used if not use.url))
 
     @property
     def is_external(self) -> bool:

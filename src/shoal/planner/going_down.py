@@ -35,7 +35,7 @@ def is_history(replica: Replica, desired: Desired) -> bool:
 def _held(desired: Desired, observed: Observed) -> dict[str, str]:
     """Service -> the first caller, of it or of one in a circle of calls with it, that has a process and is outside of
     that circle."""
-    calls = {name: target.service.calls for name, target in desired.targets.items()}
+    calls = {n: (*t.service.calls, *t.service.resources) for n, t in desired.targets.items()}
     circle = circles(calls)
     held: dict[int, str] = {}
     for caller, callees in calls.items():

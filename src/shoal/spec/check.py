@@ -33,6 +33,7 @@ from shoal.spec.doors import Ports, route
 from shoal.spec.draining import draining
 from shoal.spec.networks import networked
 from shoal.spec.problems import SpecError, did_you_mean, quoted
+from shoal.spec.resources import Resources, with_resources
 from shoal.spec.review import Review
 from shoal.spec.schema import OFF, AppFile, HealthFile, JobFile, ServiceFile, is_label, seconds
 from shoal.spec.surroundings import Variables, env_files, with_defaults
@@ -101,10 +102,20 @@ class _Check:
         self.ports = Ports(self.review, self.file)
         traffic.whole(self.review, ("defaults",), self.file.defaults)
         self.mounts = mounts.Mounts(self.review, self.folder, self.file.volumes)
+        self.resources = self._resources()
         services = [self._service(name, service) for name, service in self.file.services.items()]
         services += [self._job(name, job) for name, job in self.file.jobs.items()]
+        services = [*self.resources.services(str(self.folder)), *map(with_resources, services)]
         barriers.check_cycles(self.review, self.file.services)
         return App(name=name, services=tuple(services), gateway=self._gateway(), folder=str(self.folder))
+
+    def _resources(self) -> Resources:
+        parts: dict[Loc, ServiceFile | JobFile] = {("services", n): part for n, part in self.file.services.items()}
+        parts |= {("jobs", name): part for name, part in self.file.jobs.items()}
+        found = Resources(self.review, self.file.resources, parts)
+        flaws = {name: flaw for name in self.file.resources if (flaw := name_flaw(name, self.hostname))}
+        found.check_names({*self.known, *self.file.jobs}, flaws)
+        return found
 
     def _service(self, name: str, service: ServiceFile) -> Service:
         review, loc = self.review, ("services", name)
@@ -158,6 +169,8 @@ class _Check:
             volumes=self.mounts.volumes(loc, service, scope),
             python=service.python or "",
             node=service.node or "",
+            database=self.resources.database(loc, service),
+            uses=self.resources.uses(loc, service),
             **networked(review, loc, service),
         )
 
@@ -241,6 +254,8 @@ class _Check:
             volumes=self.mounts.volumes(loc, job, scope),
             python=job.python or "",
             node=job.node or "",
+            database=self.resources.database(loc, job),
+            uses=self.resources.uses(loc, job),
             job=Job(schedule=job.schedule or "", timeout_s=seconds(job.timeout) if job.timeout else None),
         )
 

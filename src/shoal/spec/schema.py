@@ -21,6 +21,7 @@ from shoal.spec.draining import LeaveTime
 from shoal.spec.egress import Egress
 from shoal.spec.outside import Outside
 from shoal.spec.pace import Delay, Pause, Times
+from shoal.spec.resources import DatabaseKey, ResourceFile, Uses
 from shoal.spec.rolling import RolloutFile
 from shoal.spec.strict import Strict as _Strict
 from shoal.spec.strict import wrong
@@ -532,6 +533,19 @@ class ServiceFile(TrafficKeys):
         "old one leaves; taken back when it fails.",
         examples=[{"surge": 2, "deadline": "10m"}],
     )
+    database: DatabaseKey | None = Field(
+        default=None,
+        description="Its own database: `postgres` (one PostgreSQL of the app, with a database and a role for each "
+        "service), `sqlite` (a file), or the name of a resource of kind `postgres`; `{of: <service>}` for that of "
+        "another service. It finds `DATABASE_URL`, and of PostgreSQL `PGHOST` and the like.",
+        examples=["postgres", "sqlite", {"of": "user-service"}],
+    )
+    uses: Uses = Field(
+        default_factory=list,
+        description="Resources that it uses: names from `resources`, or a kind, which needs no entry there. It finds "
+        "`NATS_URL`, `NATS_HOST` and `NATS_PORT` for `nats`, and starts once they are ready.",
+        examples=[["nats"]],
+    )
     network: Annotated[Literal["host", "own"], BeforeValidator(_network)] = Field(
         default="host",
         description="`host`: its processes share the machine's network, and each listens on `$PORT`. `own`: each "
@@ -611,6 +625,10 @@ class JobFile(_Strict):
     env: Variables = Field(default_factory=dict, description="As `env` of a service.")
     env_file: Files = Field(default_factory=list, description="As `env_file` of a service.")
     calls: Calls = Field(default_factory=dict, description="As `calls` of a service.")
+    database: DatabaseKey | None = Field(
+        default=None, description="As `database` of a service.", examples=[{"of": "user-service"}]
+    )
+    uses: Uses = Field(default_factory=list, description="As `uses` of a service.", examples=[["nats"]])
     files: GivenFiles = Field(default_factory=dict, description="As `files` of a service.")
     volumes: Volumes = Field(default_factory=list, description="As `volumes` of a service.")
     python: PythonVersion | None = Field(default=None, description="As `python` of a service.")
@@ -657,6 +675,13 @@ class AppFile(_Strict):
         json_schema_extra={"propertyNames": {"pattern": f"^{_LABEL}$"}},
     )
     defaults: DefaultsFile | None = Field(default=None, description="What every service has. Default: nothing.")
+    resources: dict[str, ResourceFile] = Field(
+        default_factory=dict,
+        description="Databases, brokers and caches that Shoal runs for the services, by name: `database:` and `uses:` "
+        "of a service name them. Default: those that are named there by their kind.",
+        json_schema_extra={"propertyNames": {"pattern": f"^{_LABEL}$"}},
+        examples=[{"nats": {}, "cache": {"kind": "redis"}}],
+    )
     volumes: SharedVolumes = Field(
         default_factory=list,
         description="Names of volumes that are one for all services. A name that is not here is each service's own.",

@@ -21,6 +21,7 @@ from shoal.engines.local.networks import resolver, ways_out
 from shoal.engines.local.networks.addresses import AddressLeases
 from shoal.engines.local.overlays import Overlays
 from shoal.engines.local.ports import PortLeases
+from shoal.engines.local.resources.kept import Resources, Run
 from shoal.engines.local.shared_names import SharedNames
 from shoal.engines.local.sources import sites
 from shoal.engines.local.sources.homes import Furnishing, Home, Homes
@@ -33,6 +34,7 @@ from shoal.model.app import App, Command, Names, Network, Protocol, PythonApp, S
 from shoal.model.event import ReplicaProgressed, RevisionProgressed, Warned
 from shoal.model.health import HealthCheck
 from shoal.model.replica import Address, TcpAddress, UnixAddress
+from shoal.model.resources import Resource
 from shoal.model.status import ExecContext
 from shoal.model.surroundings import Static
 from shoal.model.topology import EdgeMap
@@ -83,6 +85,7 @@ class Launcher:
         self._hosts = HostsFiles(state.hosts)
         self._given = Given(state)
         self._base = surroundings.base_environment(os.environ)
+        self.resources = Resources(state, self.ports)
         self._variables: dict[str, Mapping[str, str]] = {}
         self._warned: set[tuple[str, str]] = set()
 
@@ -93,6 +96,9 @@ class Launcher:
         async def progress(message: str) -> None:
             await self._inbox.put(ReplicaProgressed(at=self._clock.now(), replica=launch.replica, message=message))
 
+        if isinstance(service.workload, Resource):
+            return self._of_resource(launch, await self.resources.start(service, progress))
+        await self.resources.ensure(service)
         shared = await self._furnished(launch.revision, app, edges, progress)
         service = _at_home(service, shared.home)
         own = self.addresses.lease(launch.replica) if service.network is Network.OWN else None
@@ -109,6 +115,7 @@ class Launcher:
             socket=Path(address.path) if isinstance(address, UnixAddress) else None,
             overlay=shared.overlay,
             tools=shared.tools,
+            given=await asyncio.to_thread(self.resources.variables, app, service, edges),
         )
         namespace = self._namespace(app, edges, service, place)
         await self.share(app, edges)
@@ -152,6 +159,37 @@ class Launcher:
             },
         )
 
+    def _of_resource(self, launch: Launch, run: Run) -> Prepared:
+        service = launch.revision.service
+        port = str(run.port)
+        health = service.health
+        if isinstance(health, HealthCheck):
+            health = replace(health, command=tuple(part.replace("${port}", port) for part in health.command))
+        tag = ReplicaTag(
+            replica=launch.replica,
+            service=service.name,
+            number=launch.revision.number,
+            attempt=launch.attempt,
+            address=TcpAddress(host=LOOPBACK, port=run.port),
+            health=health,
+            hosts=None,
+            asked_at=self._clock.now(),
+            eager=True,
+            protocol=service.protocol,
+            stop_signal=service.stop_signal,
+        )
+        self._variables[launch.replica] = run.env
+        return Prepared(
+            request={
+                "argv": run.argv,
+                "env": run.env,
+                "cwd": str(run.folder),
+                "log": str(self.log_of(service.name, launch.replica)),
+                "tag": tag.to_json(),
+                "namespace": None,
+            }
+        )
+
     def resolv(self, service: Service) -> str | None:
         """Of a service with a way out. EngineError."""
         path = resolver.file_for(self._state.hosts) if service.egress is None else None
@@ -171,7 +209,7 @@ class Launcher:
     async def furnish(self, preparation: Preparation) -> None:
         """Makes what the replicas of a revision share: its environment, its copy of the source. EngineError."""
         revision = preparation.revision
-        if revision.service.is_external:
+        if revision.service.is_external or isinstance(revision.service.workload, Resource):
             return
 
         async def progress(message: str) -> None:
@@ -258,6 +296,7 @@ class Launcher:
             environment=environment,
             named=self._is_named(service),
             tools=tools,
+            given=self.resources.variables(app, service, edges),
         )
         namespace = self._namespace(app, edges, service, place) or {}
         files = namespace.get("files")
@@ -433,6 +472,8 @@ class Launcher:
 
 def _has_python(service: Service, *, dev: bool) -> bool:
     """Whether it, or what builds it, may use Python: a site that nothing builds does not."""
+    if isinstance(service.workload, Resource):
+        return False
     return not isinstance(service.workload, Static) or (bool(service.build) and not dev)
 
 

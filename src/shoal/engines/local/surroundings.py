@@ -15,6 +15,7 @@ from shoal.engines.local.environments import Environment
 from shoal.engines.local.overlays import RUNNER
 from shoal.errors import EngineError
 from shoal.model.app import App, Command, External, PythonApp, Service
+from shoal.model.resources import Resource
 from shoal.model.surroundings import Static
 from shoal.model.topology import EdgeMap
 from shoal.planner.egress import proxy_variables
@@ -43,6 +44,8 @@ class Place:
     socket: Path | None = None
     """Where an ASGI or WSGI application listens."""
     overlay: Path | None = None
+    given: Mapping[str, str] = field(default_factory=dict)
+    """Where its data is, and whatever else is known at its start alone; the user's own variables win over it."""
     tools: tuple[Path, ...] = ()
     """Folders of programs that go before those of the machine: the Python or Node that the service asks for."""
 
@@ -68,6 +71,7 @@ def environment(base: Mapping[str, str], app: App, service: Service, edges: Edge
         env["VIRTUAL_ENV"] = str(place.environment.folder)
         env["PATH"] = os.pathsep.join([str(place.environment.folder / "bin"), env.get("PATH", os.defpath)])
     env |= injected(app, service, edges, named=place.named, replica=place.replica, data_dir=str(place.data_dir))
+    env |= place.given
     env |= proxy_variables(app, service, edges, dict(service.env))
     if place.port is not None:
         env["PORT"] = str(place.port)
@@ -112,6 +116,8 @@ def argv(app: App, service: Service, edges: EdgeMap, place: Place) -> list[str]:
             folder = str(Path(service.folder, workload.folder))
             line = [sys.executable, "-I", "-u", "-m", "shoal.engines.local.site", folder, "--socket", str(place.socket)]
             return [*line, "--spa"] if workload.spa else line
+        case Resource():
+            raise AssertionError("a resource is started by engines.local.resources")
         case External():
             raise EngineError(f"{service.name} is outside; Shoal does not run it")
         case _:

@@ -24,6 +24,7 @@ from shoal.engines.local.sources.digests import Memory, hash_of, tree_digest
 from shoal.engines.local.sources.tree import Entry, Tree, listed
 from shoal.errors import EngineError
 from shoal.model.app import App, Service
+from shoal.model.resources import Resource
 
 MARK = "snapshot.json"
 _TRIES = 3
@@ -67,6 +68,8 @@ def runs_in_place(service: Service, app: App) -> bool:
     """Whether it has no snapshot: it is outside, or developed, or its folder is neither in the app's folder nor beside
     it (`cwd: /usr/share/x`)."""
     folder, beside = Path(service.folder), Path(app.folder).parent
+    if isinstance(service.workload, Resource):
+        return True
     if service.is_external or app.dev or folder.is_relative_to(app.folder):
         return service.is_external or app.dev
     return beside == beside.parent or beside == Path.home() or not folder.is_relative_to(beside) or folder == beside

@@ -1,0 +1,130 @@
+"""Databases and brokers of an app: the real PostgreSQL and nats-server, by the rules that services may rely on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shoal.engines.local.resources import programs
+from tests.support.plane import Plane, plane
+from tests.support.user import NOBODY, UnavailableError, nobody
+
+pytestmark = pytest.mark.integration
+
+SLEEPER = "import time\ntime.sleep(10000)\n"
+APP = f"""
+app: data
+services:
+  cart-service: {{command: ["{sys.executable}", sleeper.py], database: postgres, uses: [nats]}}
+  product-service: {{command: ["{sys.executable}", sleeper.py], database: postgres}}
+  notes: {{command: ["{sys.executable}", sleeper.py], database: sqlite}}
+jobs:
+  report: {{command: 'echo "at $PGHOST:$PGPORT/$PGDATABASE, nats on $NATS_PORT"', database: {{of: cart-service}}, uses: [nats]}}
+"""
+
+
+class Data:
+    """An app with resources, up, and psql as one of its services sees it."""
+
+    def __init__(self, shoal: Plane) -> None:
+        self.shoal = shoal
+
+    def variables(self, service: str) -> dict[str, str]:
+        pid = next(pid for name, pid in self.shoal.pids().items() if name.startswith(f"{service}-r"))
+        found = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return dict(entry.decode().split("=", 1) for entry in found if b"=" in entry)
+
+    def psql(self, statement: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        env = {key: value for key, value in variables.items() if key.startswith("PG")}
+        line = [str(programs.postgres_folder() / "psql"), "-X", "-w", "-At", "-c", statement]
+        return subprocess.run(line, env=env, capture_output=True, text=True, check=False, timeout=30)
+
+    def passwords(self) -> list[str]:
+        return [path.read_text() for path in (self.shoal.root / "resources").glob("*/*password")]
+
+
+@pytest.fixture(scope="module", params=["root", "nobody"])
+def data(request: pytest.FixtureRequest) -> Iterator[Data]:
+    with tempfile.TemporaryDirectory(prefix="shoal-test-", dir="/tmp") as name:
+        folder = Path(name)
+        files = {"shoal.yaml": APP, "sleeper.py": SLEEPER}
+        if request.param == "root":
+            if os.geteuid() != 0:
+                pytest.skip("only root can become another user")
+            with plane(folder / "app", files=files) as shoal:
+                yield up(shoal)
+            return
+        try:
+            somebody = nobody(folder)
+        except UnavailableError as error:
+            pytest.skip(str(error))
+        files["shoal.yaml"] = APP.replace(sys.executable, somebody.python[-1])
+        command = [*somebody.python, "-m", "shoal"]
+        environment = somebody.environment
+        with plane(folder / "app", files=files, command=command, environment=environment, owner=NOBODY) as shoal:
+            yield up(shoal)
+
+
+def up(shoal: Plane) -> Data:
+    parents = [*shoal.folder.parents, Path("/var/lib"), Path("/var")]
+    modes = {path: (path.stat().st_mode, path.stat().st_uid) for path in parents}
+    shoal.up()
+    assert {path: (path.stat().st_mode, path.stat().st_uid) for path in parents} == modes
+    return Data(shoal)
+
+
+def test_a_role_may_enter_its_own_database_alone(data: Data) -> None:
+    cart = data.variables("cart-service")
+    assert data.psql("create table if not exists items (id int)", **cart).returncode == 0
+    refused = data.psql("select 1", **cart | {"PGDATABASE": "product-service"})
+    assert 'permission denied for database "product-service"' in refused.stderr
+    assert "permission denied" in data.psql("select 1", **cart | {"PGDATABASE": "postgres"}).stderr
+
+
+def test_nobody_enters_without_a_password(data: Data) -> None:
+    cart = data.variables("cart-service")
+    for user in ("postgres", "cart-service"):
+        refused = data.psql(
+            "select 1", PGHOST=cart["PGHOST"], PGPORT=cart["PGPORT"], PGUSER=user, PGDATABASE="postgres"
+        )
+        assert "no password supplied" in refused.stderr
+    wrong = data.psql("select 1", **cart | {"PGUSER": "postgres", "PGDATABASE": "postgres"})
+    assert "password authentication failed" in wrong.stderr
+
+
+def test_a_job_sees_the_database_of_the_service_it_names(data: Data) -> None:
+    said = data.shoal.shoal("run", "report").stdout + data.shoal.log_text("report", "report-r1")
+    cart = data.variables("cart-service")
+    assert f"at 127.0.0.1:{cart['PGPORT']}/cart-service, nats on {cart['NATS_PORT']}" in said
+
+
+def test_a_killed_postgres_comes_back_with_its_data_and_so_it_does_after_down(data: Data) -> None:
+    cart = data.variables("cart-service")
+    assert data.psql("create table kept (id int); insert into kept values (7)", **cart).returncode == 0
+    seen = data.shoal.status()["sequence"]
+    os.kill(data.shoal.pids()["postgres-r1"], signal.SIGKILL)
+    data.shoal.wait_for_event("ReplicaReady", "postgres-r1", after=seen)
+    assert data.psql("select id from kept", **cart).stdout == "7\n"
+    data.shoal.down()
+    data.shoal.up()
+    assert data.variables("cart-service")["PGPASSWORD"] == cart["PGPASSWORD"]
+    assert data.psql("select id from kept", **data.variables("cart-service")).stdout == "7\n"
+
+
+def test_a_password_is_in_no_record_and_on_no_command_line(data: Data) -> None:
+    passwords = data.passwords()
+    assert len(passwords) >= 4
+    told = [data.shoal.shoal(*words).stdout for words in (["status", "--json"], ["events", "--json", "--after", "0"])]
+    told += [data.shoal.shoal("explain", name, "--json").stdout for name in ("cart-service", "postgres", "nats")]
+    told += [path.read_bytes().decode("latin-1") for path in data.shoal.root.glob("state.db*")]
+    told += [path.read_text() for path in (data.shoal.root / "logs" / "postgres").glob("*")]
+    for pid in data.shoal.pids().values():
+        told.append(Path(f"/proc/{pid}/cmdline").read_text())
+    assert not [password for password in passwords if any(password in text for text in told)]
