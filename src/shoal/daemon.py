@@ -153,6 +153,7 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
             *engine.check_surroundings(app),
             *engine.check_ports(app),
         ],
+        migrations=engine.migrations,
         context=lambda desired, service: engine.exec_context(
             desired.app, controller.edges, desired.targets[service].revision
         ),

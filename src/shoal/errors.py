@@ -53,6 +53,12 @@ class ConflictError(ShoalError):
     exit_code = 3
 
 
+class MigratedError(ConflictError):
+    """The schema has changed since; a person has to say that the older code can live with it."""
+
+    code = "migrated"
+
+
 class NotRunningError(ShoalError):
     """There is no plane to talk to."""
 

@@ -26,7 +26,10 @@ services:
   product-service: {{command: ["{sys.executable}", sleeper.py], database: postgres}}
   notes: {{command: ["{sys.executable}", sleeper.py], database: sqlite}}
 jobs:
-  report: {{command: 'echo "at $PGHOST:$PGPORT/$PGDATABASE, nats on $NATS_PORT"', database: {{of: cart-service}}, uses: [nats]}}
+  report:
+    command: 'echo "at $PGHOST:$PGPORT/$PGDATABASE, nats on $NATS_PORT"'
+    database: {{of: cart-service}}
+    uses: [nats]
 """
 
 

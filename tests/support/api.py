@@ -18,6 +18,7 @@ from shoal.control.journal import Feed
 from shoal.errors import NotFoundError, ShoalError
 from shoal.model.app import App, Command, Gateway, PythonApp, Route, Service
 from shoal.model.journal import JournalEntry
+from shoal.model.migration import MigrationList, MigrationRun
 from shoal.model.status import (
     AppStatus,
     Change,
@@ -147,6 +148,24 @@ EXPLANATION = Explanation(
 CONTEXT = ExecContext(env={"PORT": "1", "Ü": "ö"}, folder="/shop", hosts="/h", nsswitch=None)
 
 
+MIGRATIONS = MigrationList(
+    service="cart",
+    command="alembic upgrade head",
+    runs=(
+        MigrationRun(
+            revision=1,
+            command="alembic upgrade head",
+            database="postgres 1a2b",
+            started_at=5.0,
+            ended_at=6.5,
+            outcome="failed",
+            reason="exit code 1",
+            log="/srv/shop/.shoal/logs/cart/migrate-1.log",
+        ),
+    ),
+)
+
+
 @dataclass
 class FakeCommands:
     """Answers as the real ones do; remembers what was asked. `broken`, when set, is raised instead."""
@@ -164,6 +183,10 @@ class FakeCommands:
         if service != "cart":
             raise NotFoundError(f"shop has no service '{service}'", way_out="there are: cart")
         return replace(SERVICE, reason=self.reason)
+
+    def migrations(self, service: str) -> MigrationList:
+        self._do("migrations", service)
+        return replace(MIGRATIONS, service=self._known(service).name)
 
     def status(self) -> AppStatus:
         self._do("status")
@@ -196,7 +219,7 @@ class FakeCommands:
         self._known(service)
         return DIFF
 
-    async def rollback(self, service: str, to: int | None) -> ServiceStatus:
+    async def rollback(self, service: str, to: int | None, *, migrated: bool = False) -> ServiceStatus:
         self._do("rollback", service, to)
         return self._known(service)
 

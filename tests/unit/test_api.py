@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from shoal.api.problems import MethodError, TooLargeError
 from shoal.errors import ConflictError, NotFoundError, ShoalError, StoreError, UsageError
 from shoal.model.app import App
+from shoal.model.migration import MigrationList
 from shoal.model.status import (
     AppStatus,
     Deployment,
@@ -32,6 +33,7 @@ from tests.support.api import (
     DOCUMENT,
     DRY_RUN,
     EXPLANATION,
+    MIGRATIONS,
     REVISIONS,
     SERVICE,
     STATUS,
@@ -65,6 +67,7 @@ def plane(tmp_path: Path) -> Plane:
         ("POST", "/v1/services/cart/rollback", b'{"to": 1}', 200, ServiceStatus, SERVICE),
         ("POST", "/v1/services/cart/diff", {"before": 1, "app": DOCUMENT}, 200, RevisionDiff, DIFF),
         ("GET", "/v1/services/cart/revisions", b"", 200, RevisionList, REVISIONS),
+        ("GET", "/v1/services/cart/migrations", b"", 200, MigrationList, MIGRATIONS),
         ("GET", "/v1/services/cart/exec", b"", 200, ExecContext, CONTEXT),
     ],
 )

@@ -248,7 +248,7 @@ WEB = "{run: 'a:b', port: 1}"
         ("services: {web: {command: x, after: [web]}}", "1:30: services.web.after: each of these waits for the next for ever: web -> web"),
         ("services: {a: {command: x, after: [b]}, b: {command: x, after: [c]}, c: {command: x, after: [a]}}", "a -> b -> c -> a"),
         ("services: {web: {command: x, prot: 1}}", "1:30: services.web.prot: unknown key; did you mean 'port'?"),
-        ("services: {web: {command: x, datebase: pg}}", "unknown key; known: run, command,"),
+        ("services: {web: {command: x, slow: pg}}", "unknown key; known: run, command,"),
         ("services: {web: {command: x, env: [A=1]}}", "services.web.env: must be a mapping"),
         ("services: {web: {command: x, env: {A: }}}", "services.web.env.A: has no value; write '' for an empty one"),
         ("services: {web: {command: x, env: {A: [1]}}}", "services.web.env.A: must be text, a number, true or false"),

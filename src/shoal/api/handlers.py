@@ -91,6 +91,10 @@ async def _revisions(plane: Plane, call: Call) -> Response:
     return _answer(call, plane.commands.revisions(call.name))
 
 
+async def _migrations(plane: Plane, call: Call) -> Response:
+    return _answer(call, plane.commands.migrations(call.name))
+
+
 async def _diff(plane: Plane, call: Call) -> Response:
     wanted = await call.body(DiffRequest)
     return _answer(call, await plane.commands.diff(call.name, wanted.before, wanted.after, wanted.app))
@@ -98,7 +102,7 @@ async def _diff(plane: Plane, call: Call) -> Response:
 
 async def _rollback(plane: Plane, call: Call) -> Response:
     wanted = await call.body(RollbackRequest)
-    return _answer(call, await plane.commands.rollback(call.name, wanted.to))
+    return _answer(call, await plane.commands.rollback(call.name, wanted.to, migrated=wanted.migrated))
 
 
 async def _promote(plane: Plane, call: Call) -> Response:
@@ -191,6 +195,7 @@ HANDLERS: Mapping[str, Handler] = {
     "scale": _scale,
     "restart": _restart,
     "revisions": _revisions,
+    "migrations": _migrations,
     "diff": _diff,
     "rollback": _rollback,
     "promote": _promote,

@@ -18,8 +18,8 @@ from shoal.model.status import LogLine
 OWN = ("envoy", "daemon", "keeper")
 """Shoal's own parts, whose logs lie beside the services' folders."""
 
-BUILDS = "build"
-"""In the place of a replica: the logs of a service's build steps, `build-3` that of its revision 3."""
+STEPS = ("build", "migrate")
+"""In the place of a replica: the logs of a service's build steps or migrations, `build-3` that of its revision 3."""
 
 FILES_MAX = 100
 """Logs that one request reads: the replicas that wrote last."""
@@ -42,7 +42,7 @@ class Source:
 def sources(logs: Path, name: str, replica: str | None) -> list[Source]:
     """The logs of a service's replicas (also of those that are gone), those written last first; of `envoy` and the
     like, their own. Empty when there is none yet. `replica`: only this one, `cart-r3`, `r3` or `3`; `build-2` or all of
-    `build`: what its build steps printed.
+    `build`: what its build steps printed; `migrate` likewise.
 
     `name` must be a DNS label, for it becomes a path. Raises UsageError when `replica` cannot be one of it.
     """
@@ -52,8 +52,8 @@ def sources(logs: Path, name: str, replica: str | None) -> list[Source]:
         # Envoys take over from one another, and write into two logs in turn.
         files = [name, "envoy-b"] if name == "envoy" else [name]
         return [Source(one, path) for one in files if (path := logs / f"{one}.log").exists()]
-    if replica is None or replica == BUILDS:
-        only = f"{BUILDS}-" if replica == BUILDS else ""
+    if replica is None or replica in STEPS:
+        only = f"{replica}-" if replica in STEPS else ""
         try:
             with os.scandir(logs / name) as entries:
                 found = [
@@ -64,7 +64,7 @@ def sources(logs: Path, name: str, replica: str | None) -> list[Source]:
         except FileNotFoundError:
             return []
         return [source for _, source in sorted(found, key=lambda pair: pair[0], reverse=True)]
-    if re.fullmatch(rf"{BUILDS}-\d{{1,9}}", replica, re.ASCII):
+    if re.fullmatch(rf"({'|'.join(STEPS)})-\d{{1,9}}", replica, re.ASCII):
         path = logs / name / f"{replica}.log"
         return [Source(replica, path)] if path.exists() else []
     number = replica.removeprefix(f"{name}-").removeprefix("r")

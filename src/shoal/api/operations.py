@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from shoal.errors import ConflictError, NotFoundError, ShoalError, StoreError
+from shoal.errors import ConflictError, EngineError, NotFoundError, ShoalError, StoreError
 from shoal.model.app import App
+from shoal.model.migration import MigrationList
 from shoal.model.rollout import CanaryPlan
 from shoal.model.status import (
     AppStatus,
@@ -55,6 +56,8 @@ class RollbackRequest:
 
     to: int | None = None
     """None: the last one that was completely rolled out before."""
+    migrated: bool = False
+    """Also where migrations have changed the schema since."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +218,14 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="A service's revisions, what each changed, and how its rollout ended.",
         answers=RevisionList,
         problems=(NotFoundError, StoreError),
+    ),
+    Operation(
+        id="migrations",
+        method="GET",
+        path="/v1/services/{name}/migrations",
+        summary="A service's migrations that have ended: of which revision, when, and how.",
+        answers=MigrationList,
+        problems=(NotFoundError, EngineError),
     ),
     Operation(
         id="diff",

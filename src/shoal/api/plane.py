@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from shoal.model.app import App
+from shoal.model.migration import MigrationList
 from shoal.model.rollout import CanaryPlan
 from shoal.model.status import (
     AppStatus,
@@ -46,9 +47,11 @@ class CommandsLike(Protocol):
 
     def revisions(self, service: str) -> RevisionList: ...
 
+    def migrations(self, service: str) -> MigrationList: ...
+
     async def diff(self, service: str, before: int | None, after: int | None, app: App | None) -> RevisionDiff: ...
 
-    async def rollback(self, service: str, to: int | None) -> ServiceStatus: ...
+    async def rollback(self, service: str, to: int | None, *, migrated: bool = False) -> ServiceStatus: ...
 
     async def promote(self, service: str) -> ServiceStatus: ...
 

@@ -32,6 +32,7 @@ from shoal.errors import UsageError
 )
 @click.option("-r", "--replica", help="Only this one: its id, or its number as r2.")
 @click.option("--build", is_flag=True, help="What its build steps printed.")
+@click.option("--migrate", is_flag=True, help="What its migrations printed.")
 @click.option("-t", "--times", is_flag=True, help="Put the time (UTC) before each line.")
 @file_option("--file")
 def command(
@@ -40,6 +41,7 @@ def command(
     tail: int,
     replica: str | None,
     build: bool,
+    migrate: bool,
     times: bool,
     file: Path | None,
     as_json: bool,
@@ -48,11 +50,12 @@ def command(
 
     Terminal sequences are removed and control characters made visible.
     """
-    if build:
-        if replica is not None:
-            raise UsageError("a build step is no replica's", way_out="leave --replica out, or --build")
-        replica = "build"
-    elif replica is not None and not replica.startswith((f"{service}-", "build-")):
+    steps = [step for step, asked in (("build", build), ("migrate", migrate)) if asked]
+    if steps:
+        if replica is not None or len(steps) > 1:
+            raise UsageError("a step is no replica's", way_out="use one of --replica, --build and --migrate")
+        replica = steps[0]
+    elif replica is not None and not replica.startswith((f"{service}-", "build-", "migrate-")):
         replica = f"{service}-r{replica.removeprefix('r')}"
     for line in connect(file).logs(service, replica=replica, tail=tail, follow=follow):
         if as_json:

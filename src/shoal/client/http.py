@@ -20,6 +20,7 @@ from shoal.client.failures import cut_off, from_problem
 from shoal.client.resume import SeenLines, server_sent
 from shoal.errors import NotRunningError
 from shoal.model.journal import JournalEntry
+from shoal.model.migration import MigrationList
 from shoal.model.status import (
     AppStatus,
     Deployment,
@@ -97,6 +98,9 @@ class Client:
     def restart(self, name: str) -> ServiceStatus:
         return decode(ServiceStatus, self._ask("POST", _service(name, "/restart"), {}))
 
+    def migrations(self, name: str) -> MigrationList:
+        return decode(MigrationList, self._ask("GET", _service(name, "/migrations")))
+
     def revisions(self, name: str) -> RevisionList:
         return decode(RevisionList, self._ask("GET", _service(name, "/revisions")))
 
@@ -112,9 +116,10 @@ class Client:
         body = {"before": before, "after": after, "app": app_document}
         return decode(RevisionDiff, self._ask("POST", _service(name, "/diff"), body))
 
-    def rollback(self, name: str, to: int | None = None) -> ServiceStatus:
-        """`to`: None is the last one that was completely rolled out before."""
-        return decode(ServiceStatus, self._ask("POST", _service(name, "/rollback"), {"to": to}))
+    def rollback(self, name: str, to: int | None = None, *, migrated: bool = False) -> ServiceStatus:
+        """`to`: None is the last one that was completely rolled out before. `migrated`: also where the schema has
+        changed since; else MigratedError."""
+        return decode(ServiceStatus, self._ask("POST", _service(name, "/rollback"), {"to": to, "migrated": migrated}))
 
     def promote(self, name: str) -> ServiceStatus:
         """A canary's next step. Raises ConflictError without one."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from shoal.control import rollouts
 from shoal.control.controller import Controller
 from shoal.control.dryrun import dry_run
-from shoal.control.history import difference, history, known_as, roll_back
+from shoal.control.history import check_schema, difference, history, known_as, roll_back
 from shoal.control.jobs import job_status
 from shoal.control.status import Identity, app_status, explain, runs, service_status
 from shoal.errors import ConflictError, NotFoundError, UsageError
 from shoal.model import action as act
 from shoal.model import event as ev
 from shoal.model.app import App
+from shoal.model.migration import MigrationList, MigrationRun, words
 from shoal.model.policy import are_shares
 from shoal.model.rollout import CanaryPlan, Rollout, RolloutState, RolloutTrigger
 from shoal.model.status import (
@@ -58,6 +59,7 @@ class Commands:
         identity: Callable[[], Identity],
         check_ports: Callable[[App], list[str]],
         context: Callable[[Desired, str], ExecContext],
+        migrations: Callable[[str], Sequence[MigrationRun]] = lambda service: (),
     ) -> None:
         self._controller = controller
         self._store = store
@@ -65,6 +67,7 @@ class Commands:
         self._identity = identity
         self._check_ports = check_ports
         self._context = context
+        self._migrations = migrations
 
     def status(self) -> AppStatus:
         controller = self._controller
@@ -186,6 +189,13 @@ class Commands:
         found = history(target, self._store.revisions(service), self._controller.observed.of(service))
         return RevisionList(service=service, revisions=found)
 
+    def migrations(self, service: str) -> MigrationList:
+        """Raises NotFoundError, EngineError."""
+        _, target = self._target(service)
+        migration = target.service.migrate
+        command = words(migration.command) if migration is not None else ""
+        return MigrationList(service=service, command=command, runs=tuple(self._migrations(service)))
+
     async def diff(self, service: str, before: int | None, after: int | None, app: App | None) -> RevisionDiff:
         """`before`: None is what is wanted now. `after`: the same, unless `app` is given: then as a deploy of that
         would have it, with the working tree. Raises NotFoundError, EngineError, StoreError."""
@@ -207,8 +217,9 @@ class Commands:
             new = replace(old, service=written, source=source)
             return difference(old, new, None, await controller.files(old.source), await controller.files(source))
 
-    async def rollback(self, service: str, to: int | None) -> ServiceStatus:
-        """Raises NotFoundError, ConflictError, StoreError; then nothing has changed."""
+    async def rollback(self, service: str, to: int | None, *, migrated: bool = False) -> ServiceStatus:
+        """`migrated`: also where migrations have changed the schema since. Raises NotFoundError, ConflictError,
+        StoreError, and MigratedError without that; then nothing has changed."""
         desired, target = self._target(service)
         _no_job(target)
         if desired.down:
@@ -216,6 +227,8 @@ class Commands:
         if not rollouts.rolls(target.service, desired.app):
             raise ConflictError(f"Shoal rolls no changes of {service} out", way_out="change it where it runs")
         after, happened = roll_back(desired, target, self._store.revisions(service), to, self._clock.now())
+        if not migrated:
+            check_schema(target, after.targets[service].revision, self._migrations(service))
         self._controller.change_app(after, *happened)
         return service_status(after.targets[service], after, self._controller.observed, self._plan())
 

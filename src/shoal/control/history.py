@@ -8,8 +8,9 @@ from dataclasses import replace
 from shoal.control.dryrun import differences
 from shoal.control.returning import misfit
 from shoal.control.rollouts import settled_before, stable, started
-from shoal.errors import ConflictError, NotFoundError
+from shoal.errors import ConflictError, MigratedError, NotFoundError
 from shoal.model import event as ev
+from shoal.model.migration import SUCCEEDED, MigrationRun, words
 from shoal.model.replica import Replica
 from shoal.model.rollout import RolloutState
 from shoal.model.status import RevisionDiff, RevisionStatus
@@ -98,6 +99,21 @@ def roll_back(
             way_out="deploy the app file of that time",
         )
     return after, events
+
+
+def check_schema(target: Target, to: Revision, runs: Sequence[MigrationRun]) -> None:
+    """MigratedError: migrations of later revisions have run, and nobody but a person knows whether the code of `to` can
+    live with their schema."""
+    later = [run for run in runs if run.revision > to.number and run.outcome == SUCCEEDED]
+    if not later or target.service.migrate is None:
+        return
+    name, last = target.service.name, later[-1]
+    undo = words(target.service.migrate.reversible)
+    first = f"undo it first, with the code that runs now: shoal exec {name} -- {undo}; or " if undo else ""
+    raise MigratedError(
+        f"the migration of revision {last.revision} ({last.command}) has run since revision {to.number}, and stays",
+        way_out=f"{first}if the older code can live with that schema: shoal rollback {name} --to {to.number} --yes",
+    )
 
 
 def known_as(name: str, known: Sequence[Revision], number: int | None) -> Revision:

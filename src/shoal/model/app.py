@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from shoal.model.draining import DEFAULT_DRAINING, Draining
 from shoal.model.health import HealthCheck as HealthCheck
+from shoal.model.migration import Migration
 from shoal.model.policy import DEFAULT_ROLLOUT, RolloutPolicy
 from shoal.model.resources import Database, Resource, Use
 from shoal.model.surroundings import GivenFile, Static, Volume
@@ -201,6 +202,7 @@ class Service:
     draining: Draining = DEFAULT_DRAINING
     """How they leave."""
     database: Database | None = None
+    migrate: Migration | None = None
     uses: tuple[Use, ...] = ()
     """Resources that it finds by variables."""
 

@@ -22,6 +22,7 @@ from shoal.model.app import (
     Service,
 )
 from shoal.model.health import HealthCheck
+from shoal.model.migration import Migration
 from shoal.model.policy import RolloutPolicy
 from shoal.model.surroundings import Static
 from shoal.model.traffic import Policy
@@ -31,6 +32,7 @@ from shoal.spec.authorities import external
 from shoal.spec.document import Document, Loc
 from shoal.spec.doors import Ports, route
 from shoal.spec.draining import draining
+from shoal.spec.migrating import migration
 from shoal.spec.networks import networked
 from shoal.spec.problems import SpecError, did_you_mean, quoted
 from shoal.spec.resources import Resources, with_resources
@@ -170,6 +172,7 @@ class _Check:
             python=service.python or "",
             node=service.node or "",
             database=self.resources.database(loc, service),
+            migrate=self._migration(loc, service),
             uses=self.resources.uses(loc, service),
             **networked(review, loc, service),
         )
@@ -214,6 +217,14 @@ class _Check:
         command = written.command if written is not None and written.command is not None else None
         argv = self._argv((*loc, key, "command"), command, scope) if command is not None else ()
         return probes.probe(self.review, loc, key, written, ports, argv)
+
+    def _migration(self, loc: Loc, service: ServiceFile) -> Migration | None:
+        written = service.migrate
+        if written is not None and written.command is None and self.review.sound(*loc, "migrate"):
+            self.review.at_key((*loc, "migrate"), "'command' is missing", "add it: command: alembic upgrade head")
+        if written is not None and service.external is not None:
+            self.review.at_key((*loc, "migrate"), "what is external is not migrated here", "remove it")
+        return migration(written)
 
     def _rollout(self, loc: Loc, service: ServiceFile, ports: tuple[Port, ...]) -> RolloutPolicy:
         if words := rolling.flaw(service.rollout):

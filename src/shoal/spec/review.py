@@ -14,8 +14,10 @@ from pydantic_core import ErrorDetails
 from shoal.spec import traffic
 from shoal.spec.around import GivenFileFile, StaticFile
 from shoal.spec.document import Document, Loc
+from shoal.spec.migrating import MigrationFile
 from shoal.spec.outside import ExternalFile
 from shoal.spec.problems import Problem, did_you_mean
+from shoal.spec.resources import ResourceFile
 from shoal.spec.rolling import RolloutFile
 from shoal.spec.schema import AppFile, DefaultsFile, GatewayFile, HealthFile, JobFile, PortFile, RouteFile, ServiceFile
 
@@ -137,6 +139,10 @@ def _model_at(loc: Loc) -> type[BaseModel]:
             return PortFile
         case ("services", _, "rollout", *_) | ("defaults", "rollout", *_):
             return RolloutFile
+        case ("services", _, "migrate", *_):
+            return MigrationFile
+        case ("resources", _, *_):
+            return ResourceFile
         case ("services", _, "static", *_):
             return StaticFile
         case ("services" | "jobs", _, "files", *_):

@@ -19,6 +19,7 @@ from shoal.spec.around import GivenFiles, NodeVersion, PythonVersion, SharedVolu
 from shoal.spec.building import Build
 from shoal.spec.draining import LeaveTime
 from shoal.spec.egress import Egress
+from shoal.spec.migrating import Migrate
 from shoal.spec.outside import Outside
 from shoal.spec.pace import Delay, Pause, Times
 from shoal.spec.resources import DatabaseKey, ResourceFile, Uses
@@ -539,6 +540,13 @@ class ServiceFile(TrafficKeys):
         "service), `sqlite` (a file), or the name of a resource of kind `postgres`; `{of: <service>}` for that of "
         "another service. It finds `DATABASE_URL`, and of PostgreSQL `PGHOST` and the like.",
         examples=["postgres", "sqlite", {"of": "user-service"}],
+    )
+    migrate: Migrate | None = Field(
+        default=None,
+        description="What brings its database to the schema that its code needs: a command, as `command` of a service "
+        "is written, or a mapping (below). Run once for each revision, before its first replica, with its environment "
+        "and variables, and under a lock. When it fails, the older revision serves on.",
+        examples=["alembic upgrade head", {"command": "python manage.py migrate", "timeout": "30m"}],
     )
     uses: Uses = Field(
         default_factory=list,

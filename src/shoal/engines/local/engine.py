@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from shoal.engines.local import endings, names, shared_names, stopping, tags, ta
 from shoal.engines.local.keeper_client import KeeperError
 from shoal.engines.local.keeper_link import KeeperLink, Listing
 from shoal.engines.local.launching import Launcher, Prepared, further_lease
+from shoal.engines.local.migrations.records import Records
+from shoal.engines.local.migrations.runs import Migrations
 from shoal.engines.local.networks import detection, ways_out
 from shoal.engines.local.networks.mesh import MeshNetwork
 from shoal.engines.local.networks.reach import Reach
@@ -26,6 +29,7 @@ from shoal.engines.local.tags import ReplicaTag
 from shoal.errors import EngineError, ShoalError
 from shoal.model import event as ev
 from shoal.model.app import App, Network
+from shoal.model.migration import MigrationRun
 from shoal.model.replica import Exit, TcpAddress
 from shoal.model.status import ExecContext
 from shoal.model.topology import EdgeMap
@@ -100,6 +104,8 @@ class LocalEngine:
         )
         self._ways_out = WaysOut(self._link, state, wanted=self._wanting_ways_out, mesh=lambda: self._mesh.pid)
         self._stranded = Stranded(inbox, clock, ask=self._ask_to_end)
+        self._migration_records = Records(state.root / "migrations")
+        self._migrations = Migrations(self._link, self._migration_records, now=clock.now)
 
     @classmethod
     async def connect(
@@ -140,6 +146,7 @@ class LocalEngine:
         await engine._proxy.settle()
         engine._mesh.take_over(listing)
         engine._ways_out.take_over(listing)
+        engine._migrations.take_over(listing)
         return engine
 
     async def find_names(self) -> None:
@@ -306,6 +313,32 @@ class LocalEngine:
 
     async def prepare(self, preparation: Preparation) -> None:
         await self._launcher.furnish(preparation)
+        await self._migrate(preparation)
+
+    async def _migrate(self, preparation: Preparation) -> None:
+        revision = preparation.revision
+        service, migration = revision.service, revision.service.migrate
+        if migration is None:
+            return
+        launcher = self._launcher
+
+        async def progress(message: str) -> None:
+            now = self._clock.now()
+            event = ev.RevisionProgressed(at=now, service=service.name, revision=revision.number, message=message)
+            await self._inbox.put(event)
+
+        await launcher.resources.ensure(service)
+        await self._migrations.ensure(
+            preparation,
+            partial(launcher.migration, preparation, migration),
+            partial(launcher.resources.identity, service),
+            launcher.migration_log(revision),
+            progress,
+        )
+
+    def migrations(self, service: str) -> list[MigrationRun]:
+        """Those of a service that have ended, oldest first. EngineError."""
+        return self._migration_records.of(service)
 
     async def collect(self, revisions: Collection[Revision]) -> None:
         running = [process for process in self._processes.values() if process.running]
@@ -376,6 +409,9 @@ class LocalEngine:
     # --- a start
 
     async def _start(self, launch: Launch, start: _Start) -> None:
+        if launch.app.dev:
+            # There is no rollout before which it could have been done.
+            await self._migrate(Preparation(revision=launch.revision, app=launch.app, edges=launch.edges))
         prepared = await self._launcher.prepare(launch)
         if launch.revision.service.network is Network.OWN:
             await self._mesh.ensure()
@@ -456,7 +492,7 @@ class LocalEngine:
     # --- what the keeper tells
 
     async def _on_event(self, event: dict[str, Any]) -> None:
-        if self._mesh.heard(event) or self._ways_out.heard(event):
+        if self._mesh.heard(event) or self._ways_out.heard(event) or self._migrations.heard(event):
             return
         tag = tags.from_json(event.get("tag"))
         match event["event"]:
@@ -524,6 +560,7 @@ class LocalEngine:
         for replica, old in before.items():
             if old.running and replica not in after:
                 await self._exited(old.tag, old.pid, None)
+        self._migrations.take_over(listing)
         await self._proxy.reconcile(listing)
         self._mesh.take_over(listing)
         self._ways_out.take_over(listing)

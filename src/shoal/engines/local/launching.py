@@ -17,6 +17,7 @@ from shoal.engines.local.environments import Environment, Environments
 from shoal.engines.local.given import Given
 from shoal.engines.local.hosts import HostsFiles
 from shoal.engines.local.keeper import outside
+from shoal.engines.local.migrations import locked
 from shoal.engines.local.networks import resolver, ways_out
 from shoal.engines.local.networks.addresses import AddressLeases
 from shoal.engines.local.overlays import Overlays
@@ -33,6 +34,7 @@ from shoal.errors import EngineError, ShoalError
 from shoal.model.app import App, Command, Names, Network, Protocol, PythonApp, Service
 from shoal.model.event import ReplicaProgressed, RevisionProgressed, Warned
 from shoal.model.health import HealthCheck
+from shoal.model.migration import Migration
 from shoal.model.replica import Address, TcpAddress, UnixAddress
 from shoal.model.resources import Resource
 from shoal.model.status import ExecContext
@@ -205,6 +207,28 @@ class Launcher:
             except EngineError as error:
                 found.append(str(error))
         return found
+
+    def migration(self, preparation: Preparation, migration: Migration) -> dict[str, object]:
+        """What the keeper is asked for, once the revision is furnished. Blocks. EngineError."""
+        revision, app, edges = preparation.revision, preparation.app, preparation.edges
+        # On the machine's network: there is no mesh around it, and the database is reached straight.
+        service = replace(revision.service, network=Network.HOST)
+        context = self.exec_context(app, edges, replace(revision, service=service))
+        return {
+            "argv": [
+                *(sys.executable, "-I", "-S", locked.__file__, str(migration.timeout_s)),
+                *self.resources.lock(service),
+                *("--", *migration.command),
+            ],
+            "env": context.env,
+            "cwd": context.folder,
+            "log": str(self.migration_log(revision)),
+            "tag": {"kind": "migration", "started_at": self._clock.now()},
+            "namespace": None,
+        }
+
+    def migration_log(self, revision: Revision) -> Path:
+        return self._state.logs / revision.service.name / f"migrate-{revision.number}.log"
 
     async def furnish(self, preparation: Preparation) -> None:
         """Makes what the replicas of a revision share: its environment, its copy of the source. EngineError."""

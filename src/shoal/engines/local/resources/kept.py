@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -128,6 +129,32 @@ class Resources:
         owner, password = database.owner, place.password(database.owner)
         url = f"postgresql://{quote(owner, safe='')}:{quote(password, safe='')}@{host}:{port}/{quote(owner, safe='')}"
         return {"DATABASE_URL": url, **postgres.variables(host, port, owner, password, owner)}
+
+    def lock(self, service: Service) -> list[str]:
+        """What `migrations.locked` holds while it changes the service's database: kind, argument, psql."""
+        database = service.database
+        if database is None:
+            return ["none", "", ""]
+        if database.keeping is Keeping.SQLITE:
+            return ["file", f"{self.sqlite_file(database.owner)}.lock", ""]
+        digest = hashlib.blake2b(f"shoal migrates {database.owner}".encode(), digest_size=8).digest()
+        key = int.from_bytes(digest, "big", signed=True)
+        return ["postgres", str(key), str(programs.postgres_folder() / "psql")]
+
+    def identity(self, service: Service) -> str:
+        """Another text when the service's database is another one, or was thrown away and made anew. Blocks."""
+        database = service.database
+        if database is None:
+            return ""
+        if database.keeping is Keeping.SQLITE:
+            file = self.sqlite_file(database.owner)
+            return f"sqlite {file.stat().st_ino}" if file.exists() else "sqlite"
+        assert database.use is not None
+        if database.use.url:
+            parts = urlsplit(database.use.url)
+            return f"{parts.hostname}:{parts.port}{parts.path}"
+        secret = self._place(database.use.name, Kind.POSTGRES).password(database.owner)
+        return f"{database.use.name} {hashlib.blake2b(secret.encode(), digest_size=8).hexdigest()}"
 
     def sqlite_file(self, owner: str) -> Path:
         return self._state.data / owner / f"{owner}.sqlite3"

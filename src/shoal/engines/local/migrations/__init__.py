@@ -1,0 +1,1 @@
+"""Migrations: once for each revision, locked, as processes of the keeper."""

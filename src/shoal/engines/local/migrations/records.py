@@ -1,0 +1,54 @@
+"""What became of each migration: `<state>/migrations/<service>.json`, newest last, written atomically."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from shoal.errors import EngineError
+from shoal.model.migration import SUCCEEDED, MigrationRun
+
+KEPT = 50
+
+
+class Records:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def of(self, service: str) -> list[MigrationRun]:
+        """Oldest first. EngineError: they cannot be read."""
+        path = self._folder / f"{service}.json"
+        try:
+            rows = json.loads(path.read_bytes())
+            return [MigrationRun(**row) for row in rows]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, TypeError) as error:
+            raise EngineError(
+                f"{path}, which says what was migrated, cannot be read: {error}",
+                way_out="bring it back from a backup; without it each revision's migration runs once more",
+            ) from error
+
+    def succeeded(self, service: str, revision: int, database: str) -> bool:
+        return any(
+            (one.revision, one.database, one.outcome) == (revision, database, SUCCEEDED) for one in self.of(service)
+        )
+
+    def add(self, service: str, record: MigrationRun) -> None:
+        """EngineError: it cannot be written."""
+        path = self._folder / f"{service}.json"
+        rows = [asdict(one) for one in [*self.of(service), record][-KEPT:]]
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            with temporary.open("w") as file:
+                json.dump(rows, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            raise EngineError(
+                f"{path} cannot be written: {error.strerror}", way_out="make room, and deploy again"
+            ) from error
