@@ -29,6 +29,7 @@ from shoal.control.inbox import Inbox
 from shoal.control.journal import Feed
 from shoal.control.routing import Routing
 from shoal.control.status import Identity
+from shoal.engines.local.confidential import Confidential
 from shoal.engines.local.engine import LocalEngine
 from shoal.engines.local.gate import wait_until_open
 from shoal.engines.local.keeper.start import start_keeper
@@ -40,6 +41,7 @@ from shoal.model.app import Network
 from shoal.paths import StateFolder
 from shoal.store.lock import StateLock
 from shoal.store.sqlite import SqliteStore
+from shoal.store.vault import Vault
 from shoal.xds import envoy, replacement
 from shoal.xds.drains import Drains
 from shoal.xds.meter import Meter
@@ -94,6 +96,7 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
     store = SqliteStore(state.database)
     stack.callback(store.close)
     network = int(store.get(NETWORK) or 77)
+    vault = Vault(state)
     engine = await LocalEngine.connect(
         state,
         inbox=inbox,
@@ -102,6 +105,7 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
         own_proxy_launch=lambda _epoch: _own_envoy_launch(state, network),
         proxy_live=lambda epoch: replacement.is_live(state.envoy_admin_socket, epoch),
         restart_keeper=lambda: asyncio.to_thread(start_keeper, state, daemon_argv(state)),
+        confidential=Confidential(state, vault.read, lambda wanted: vault.generate(wanted, clock.now())),
     )
     stack.push_async_callback(engine.close)
     others = {number % OWN_BASE for number in envoy.running_base_ids(state.envoy)}

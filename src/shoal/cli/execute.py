@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -49,12 +50,25 @@ def command(service: str, command_line: tuple[str, ...], file: Path | None, as_j
         become(context, argv)
 
 
+def _kept_back(context: ExecContext) -> dict[str, str]:
+    """The variables with secrets, which pass by the API."""
+    if context.kept_back is None:
+        return {}
+    path = Path(context.kept_back)
+    try:
+        found: dict[str, str] = json.loads(path.read_bytes())
+        path.unlink()
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{path} cannot be read: {error}", way_out="try again") from error
+    return found
+
+
 def become(context: ExecContext, argv: list[str]) -> NoReturn:
     """Replaces this process. Ends with 126 or 127, as a shell does, when the command cannot be run or is not there."""
     from shoal.client.plane import entering
 
     terminal = {name: os.environ[name] for name in FROM_TERMINAL if name in os.environ}
-    env = {"PATH": os.defpath} | terminal | context.env
+    env = {"PATH": os.defpath} | terminal | context.env | _kept_back(context)
     try:
         os.chdir(context.folder)
     except OSError as error:

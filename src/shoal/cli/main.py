@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "abort": ("shoal.cli.abort", "Take a service's canary back."),
     "restart": ("shoal.cli.restart", "Replace a service's replicas, one by one."),
     "revisions": ("shoal.cli.revisions", "List a service's revisions."),
+    "secret": ("shoal.cli.secret", "Keep secrets of the app."),
     "migrate": ("shoal.cli.migrate", "Show the migrations that have run."),
     "diff": ("shoal.cli.diff", "Tell what changed between two revisions of a service."),
     "rollback": ("shoal.cli.rollback", "Return a service to an older revision."),

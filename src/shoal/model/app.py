@@ -205,6 +205,8 @@ class Service:
     migrate: Migration | None = None
     uses: tuple[Use, ...] = ()
     """Resources that it finds by variables."""
+    secret_files: tuple[tuple[str, str], ...] = ()
+    """Secrets that it finds in files: name -> the variable that has the path."""
 
     @property
     def every_port(self) -> tuple[Port, ...]:
@@ -271,6 +273,9 @@ class App:
     dev: bool = False
     """`shoal dev`: a person waits for each change. New replicas take over as soon as they are ready, code that does not
     start is not tried again while the older one serves, and a debugger may stop a request for as long as it likes."""
+
+    secrets: tuple[tuple[str, int], ...] = ()
+    """Those that are declared: name -> how many bytes of chance it is made of when nobody has set it; 0: it is not."""
 
     def service(self, name: str) -> Service:
         """Raises KeyError when the app has no such service."""

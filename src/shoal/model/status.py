@@ -274,6 +274,9 @@ class ExecContext:
     network: str | None = None
     """Whose network the command enters, for a service with networks of its own: process ids, of who holds the app's
     mesh network and of a replica, `412:590`."""
+    kept_back: str | None = None
+    """The path of a file (0600), to be read once and removed: the variables that hold secrets, as a JSON object. None:
+    there are none."""
     files: str | None = None
     """What is at absolute paths there, in JSON as the keeper takes it. None: nothing, or no namespace."""
 

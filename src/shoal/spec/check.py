@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from shoal.model import secrets
 from shoal.model.app import (
     App,
     Barrier,
@@ -28,6 +29,7 @@ from shoal.model.surroundings import Static
 from shoal.model.traffic import Policy
 from shoal.spec import barriers, building, mounts, probes, references, rolling
 from shoal.spec import edges as traffic
+from shoal.spec import secrets as given
 from shoal.spec.authorities import external
 from shoal.spec.document import Document, Loc
 from shoal.spec.doors import Ports, route
@@ -109,7 +111,9 @@ class _Check:
         services += [self._job(name, job) for name, job in self.file.jobs.items()]
         services = [*self.resources.services(str(self.folder)), *map(with_resources, services)]
         barriers.check_cycles(self.review, self.file.services)
-        return App(name=name, services=tuple(services), gateway=self._gateway(), folder=str(self.folder))
+        made = tuple((name, one.generate or 0) for name, one in self.file.secrets.items())
+        gateway, folder = self._gateway(), str(self.folder)
+        return App(name=name, services=tuple(services), gateway=gateway, folder=folder, secrets=made)
 
     def _resources(self) -> Resources:
         parts: dict[Loc, ServiceFile | JobFile] = {("services", n): part for n, part in self.file.services.items()}
@@ -150,7 +154,8 @@ class _Check:
             ports=ports[1:],
             rewrite_host=service.rewrite_host,
             replicas=0 if service.external is not None else service.replicas,
-            env=self.variables.of(loc, service, self.file.defaults, scope),
+            env=given.variables(service.secrets, self.variables.of(loc, service, self.file.defaults, scope)),
+            secret_files=given.files(service.secrets),
             env_files=(*env_files(self.file.defaults), *env_files(service)),
             health=probes.readiness(self._probe(loc, "health", service.health, ports, scope)),
             startup=self._probe(loc, "startup", service.startup, ports, scope),
@@ -199,6 +204,9 @@ class _Check:
         return Command(argv=())
 
     def _argv(self, loc: Loc, command: str | list[str], scope: references.Scope) -> tuple[str, ...]:
+        if secrets.named_in(command if isinstance(command, str) else " ".join(command)):
+            words = "a secret in a command line can be seen by everybody on this machine"
+            self.review.at_value(loc, words, "give it as a variable: secrets: [NAME], and write $NAME")
         if isinstance(command, str):
             self._report(loc, references.check_script(command, scope))
             return ("/bin/sh", "-c", command)
@@ -256,7 +264,8 @@ class _Check:
             workload=Command(argv=self._argv((*loc, "command"), job.command, scope) if job.command else ()),
             folder=self._folder(loc, job),
             replicas=0,
-            env=self.variables.of(loc, job, self.file.defaults, scope),
+            env=given.variables(job.secrets, self.variables.of(loc, job, self.file.defaults, scope)),
+            secret_files=given.files(job.secrets),
             env_files=(*env_files(self.file.defaults), *env_files(job)),
             calls=tuple(job.calls),
             edges=self._edges(loc, job),

@@ -7,6 +7,7 @@
 | `${port.admin}` | the same for its further port `admin` | at its start |
 | `${<service>.url}`, `.host`, `.port`, `.address` | a service in `calls` | at its start |
 | `${<service>.admin.url}` and so on | its port of that name | at its start |
+| `${secret.NAME}` | a secret, in a variable or a file's content | at its start |
 | `$$` | a `$` | now |
 
 Any other `$` is left as it is.
@@ -18,13 +19,16 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from shoal.model import secrets
 from shoal.spec.problems import did_you_mean, quoted
 
 PARTS = ("url", "host", "port", "address")
 _TOKEN = re.compile(r"\$\$|\$PORT(?![A-Za-z0-9_])|\$\{([^}]*)(\}?)")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?\Z", re.DOTALL)
 _SERVICE_PART = re.compile(r"([^.\s:]+)\.(?:([^.\s:]+)\.)?([^.\s:]*)\Z")
-_KEPT = re.compile(r"\$PORT(?![A-Za-z0-9_])|\$\{(?:port|PORT|[a-z0-9-]+(?:\.[a-z0-9-]+){1,2})\}")
+_KEPT = re.compile(
+    rf"\$PORT(?![A-Za-z0-9_])|\$\{{(?:port|PORT|[a-z0-9-]+(?:\.[a-z0-9-]+){{1,2}}|secret\.{secrets.NAME})\}}"
+)
 """What the start of a replica fills in."""
 
 
@@ -119,6 +123,11 @@ def _port(scope: Scope, offset: int, flaws: list[Flaw]) -> str:
 
 def _service(part: re.Match[str], scope: Scope, offset: int, flaws: list[Flaw]) -> None:
     name, port, word = part.groups()
+    if name == "secret" and port is None and (word.isupper() or name not in scope.services):
+        if not secrets.is_name(word):
+            hint = word.upper().replace("-", "_")
+            flaws.append(Flaw(offset, f"{quoted(word)} is no secret's name", f"write ${{secret.{hint}}}"))
+        return
     own_ports = scope.ports.get(scope.own, ())
     if name == "port" and port is None and (word in own_ports or (word not in PARTS and own_ports)):
         if word not in own_ports:

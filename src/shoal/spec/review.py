@@ -20,6 +20,7 @@ from shoal.spec.problems import Problem, did_you_mean
 from shoal.spec.resources import ResourceFile
 from shoal.spec.rolling import RolloutFile
 from shoal.spec.schema import AppFile, DefaultsFile, GatewayFile, HealthFile, JobFile, PortFile, RouteFile, ServiceFile
+from shoal.spec.secrets import GivenSecret, SecretFile
 
 _DEEPEST = 4
 """Values are cut out at this depth at most: `services.web.env.NAME`."""
@@ -73,7 +74,7 @@ class Review:
                 self._drop_empty(value, here)
             elif value is None and loc[2:] == ("calls",):
                 plain[key] = {}  # a name alone, among others that have something to say
-            elif value is None and loc in (("volumes",), ("resources",)):
+            elif (value is None and loc in (("volumes",), ("resources",), ("secrets",))) or loc[2:] == ("secrets",):
                 plain[key] = {}  # as Compose writes them
             elif value is None:
                 hint = "write '' for an empty one" if "env" in loc else "give it one, or remove it"
@@ -141,6 +142,10 @@ def _model_at(loc: Loc) -> type[BaseModel]:
             return RolloutFile
         case ("services", _, "migrate", *_):
             return MigrationFile
+        case ("secrets", *_):
+            return SecretFile
+        case ("services" | "jobs", _, "secrets", *_):
+            return GivenSecret
         case ("resources", _, *_):
             return ResourceFile
         case ("services", _, "static", *_):

@@ -24,6 +24,7 @@ from shoal.spec.outside import Outside
 from shoal.spec.pace import Delay, Pause, Times
 from shoal.spec.resources import DatabaseKey, ResourceFile, Uses
 from shoal.spec.rolling import RolloutFile
+from shoal.spec.secrets import GivenSecrets, Secrets
 from shoal.spec.strict import Strict as _Strict
 from shoal.spec.strict import wrong
 from shoal.spec.traffic import Calls, TrafficKeys
@@ -541,6 +542,12 @@ class ServiceFile(TrafficKeys):
         "another service. It finds `DATABASE_URL`, and of PostgreSQL `PGHOST` and the like.",
         examples=["postgres", "sqlite", {"of": "user-service"}],
     )
+    secrets: GivenSecrets = Field(
+        default_factory=dict,
+        description="Secrets that it finds: a list of names, each a variable, or a mapping of names to how (below). "
+        "`${secret.NAME}` in `env` and in the content of `files` names one too. Set them with `shoal secret set NAME`.",
+        examples=[["JWT_SEED"], {"TLS_KEY": {"file": True}}],
+    )
     migrate: Migrate | None = Field(
         default=None,
         description="What brings its database to the schema that its code needs: a command, as `command` of a service "
@@ -637,6 +644,7 @@ class JobFile(_Strict):
         default=None, description="As `database` of a service.", examples=[{"of": "user-service"}]
     )
     uses: Uses = Field(default_factory=list, description="As `uses` of a service.", examples=[["nats"]])
+    secrets: GivenSecrets = Field(default_factory=dict, description="As `secrets` of a service.")
     files: GivenFiles = Field(default_factory=dict, description="As `files` of a service.")
     volumes: Volumes = Field(default_factory=list, description="As `volumes` of a service.")
     python: PythonVersion | None = Field(default=None, description="As `python` of a service.")
@@ -683,6 +691,12 @@ class AppFile(_Strict):
         json_schema_extra={"propertyNames": {"pattern": f"^{_LABEL}$"}},
     )
     defaults: DefaultsFile | None = Field(default=None, description="What every service has. Default: nothing.")
+    secrets: Secrets = Field(
+        default_factory=dict,
+        description="Names of secrets, or a mapping of names to how they come about (below). One that is only used, "
+        "and always set by hand, needs no entry.",
+        examples=[{"JWT_SEED": {"generate": 32}}],
+    )
     resources: dict[str, ResourceFile] = Field(
         default_factory=dict,
         description="Databases, brokers and caches that Shoal runs for the services, by name: `database:` and `uses:` "

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from shoal.engines.local import endings, names, shared_names, stopping, tags, tails, taken
+from shoal.engines.local.confidential import Confidential
 from shoal.engines.local.keeper_client import KeeperError
 from shoal.engines.local.keeper_link import KeeperLink, Listing
 from shoal.engines.local.launching import Launcher, Prepared, further_lease
@@ -119,6 +120,7 @@ class LocalEngine:
         proxy_live: ProxyLive | None = None,
         restart_keeper: Callable[[], Awaitable[None]],
         python: Path | None = None,
+        confidential: Confidential | None = None,
     ) -> LocalEngine:
         """Attaches to the keeper that answers on `state.keeper_socket`. `find_names` comes before the first start.
 
@@ -128,7 +130,8 @@ class LocalEngine:
         NotRunningError: no keeper.
         """
         # With `-m` the daemon's own interpreter; a bare name would be looked up in the keeper's PATH.
-        launcher = Launcher(state, inbox=inbox, clock=clock, python=python or Path(sys.executable))
+        python = python or Path(sys.executable)
+        launcher = Launcher(state, inbox=inbox, clock=clock, python=python, confidential=confidential)
         engine = cls(
             state,
             inbox=inbox,

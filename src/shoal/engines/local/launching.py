@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from shoal.engines.local import endings, names, old_logs, pins, surroundings
+from shoal.engines.local.confidential import Confidential, hidden_parts, read_once
 from shoal.engines.local.environments import Environment, Environments
 from shoal.engines.local.given import Given
 from shoal.engines.local.hosts import HostsFiles
@@ -22,7 +24,7 @@ from shoal.engines.local.networks import resolver, ways_out
 from shoal.engines.local.networks.addresses import AddressLeases
 from shoal.engines.local.overlays import Overlays
 from shoal.engines.local.ports import PortLeases
-from shoal.engines.local.resources.kept import Resources, Run
+from shoal.engines.local.resources.kept import Resources, Run, passwords_in
 from shoal.engines.local.shared_names import SharedNames
 from shoal.engines.local.sources import sites
 from shoal.engines.local.sources.homes import Furnishing, Home, Homes
@@ -31,6 +33,7 @@ from shoal.engines.local.surroundings import Place
 from shoal.engines.local.tags import ReplicaTag
 from shoal.engines.local.uv import Progress
 from shoal.errors import EngineError, ShoalError
+from shoal.model import secrets
 from shoal.model.app import App, Command, Names, Network, Protocol, PythonApp, Service
 from shoal.model.event import ReplicaProgressed, RevisionProgressed, Warned
 from shoal.model.health import HealthCheck
@@ -72,7 +75,9 @@ class Launcher:
     """`named`: whether processes can have private hosts files here; set once it is known. `shared`: the hosts file that
     all read in its place, where we may write into that."""
 
-    def __init__(self, state: StateFolder, *, inbox: Inbox, clock: Clock, python: Path) -> None:
+    def __init__(
+        self, state: StateFolder, *, inbox: Inbox, clock: Clock, python: Path, confidential: Confidential | None = None
+    ) -> None:
         self.named = False
         self.names_reason = ""
         self.shared: SharedNames | None = None
@@ -88,6 +93,7 @@ class Launcher:
         self._given = Given(state)
         self._base = surroundings.base_environment(os.environ)
         self.resources = Resources(state, self.ports)
+        self.confidential = confidential or Confidential(state)
         self._variables: dict[str, Mapping[str, str]] = {}
         self._warned: set[tuple[str, str]] = set()
 
@@ -117,7 +123,7 @@ class Launcher:
             socket=Path(address.path) if isinstance(address, UnixAddress) else None,
             overlay=shared.overlay,
             tools=shared.tools,
-            given=await asyncio.to_thread(self.resources.variables, app, service, edges),
+            **await asyncio.to_thread(self._given_at_start, app, service, edges),
         )
         namespace = self._namespace(app, edges, service, place)
         await self.share(app, edges)
@@ -148,6 +154,7 @@ class Launcher:
         argv = surroundings.argv(app, service, edges, place)
         if tag.commands:
             self._variables[launch.replica] = env
+        hidden = hidden_parts(env, [*place.secrets.values(), *passwords_in(place.given)])
         return Prepared(
             own_address=own,
             resolv=self.resolv(service) if way_out else None,
@@ -158,6 +165,7 @@ class Launcher:
                 "log": str(self.log_of(service.name, launch.replica)),
                 "tag": tag.to_json(),
                 "namespace": namespace,
+                "hidden": hidden,
             },
         )
 
@@ -192,6 +200,13 @@ class Launcher:
             }
         )
 
+    def _given_at_start(self, app: App, service: Service, edges: EdgeMap) -> dict[str, Any]:
+        """Of its `Place`: where its data is, and its secrets. Blocks. EngineError; StoreError."""
+        values = self.confidential.values(app, service)
+        variables = self.resources.variables(app, service, edges)
+        given = {key: secrets.fill(text, values) for key, text in variables.items()}
+        return {"given": given | self.confidential.files(service, values), "secrets": values}
+
     def resolv(self, service: Service) -> str | None:
         """Of a service with a way out. EngineError."""
         path = resolver.file_for(self._state.hosts) if service.egress is None else None
@@ -199,7 +214,7 @@ class Launcher:
 
     def check_surroundings(self, app: App) -> list[str]:
         """One line for each service that cannot have what it wants around it here."""
-        found: list[str] = []
+        found = self.confidential.missing(app)
         for service in app.services:
             try:
                 self._check_names(service)
@@ -214,14 +229,17 @@ class Launcher:
         # On the machine's network: there is no mesh around it, and the database is reached straight.
         service = replace(revision.service, network=Network.HOST)
         context = self.exec_context(app, edges, replace(revision, service=service))
+        closed = read_once(context.kept_back)
+        env = {**context.env, **closed}
         return {
             "argv": [
                 *(sys.executable, "-I", "-S", locked.__file__, str(migration.timeout_s)),
                 *self.resources.lock(service),
                 *("--", *migration.command),
             ],
-            "env": context.env,
+            "env": env,
             "cwd": context.folder,
+            "hidden": hidden_parts(env, list(closed.values())),
             "log": str(self.migration_log(revision)),
             "tag": {"kind": "migration", "started_at": self._clock.now()},
             "namespace": None,
@@ -286,6 +304,7 @@ class Launcher:
             data_dir=self._data_folder(service),
             environment=environment,
             named=False,
+            secrets=defaultdict(str),  # a build has none: what it makes is kept, and its log is not looked through
             tools=tools,
         )
         return Furnishing(
@@ -320,12 +339,15 @@ class Launcher:
             environment=environment,
             named=self._is_named(service),
             tools=tools,
-            given=self.resources.variables(app, service, edges),
+            **self._given_at_start(app, service, edges),
         )
         namespace = self._namespace(app, edges, service, place) or {}
         files = namespace.get("files")
+        env = surroundings.environment(self._base, app, service, edges, place)
+        told, kept_back = self.confidential.apart(env, [*place.secrets.values(), *passwords_in(place.given)])
         return ExecContext(
-            env=surroundings.environment(self._base, app, service, edges, place),
+            env=told,
+            kept_back=kept_back,
             folder=str(folder),
             hosts=namespace.get("hosts"),
             nsswitch=namespace.get("nsswitch"),

@@ -14,6 +14,7 @@ from shoal.engines.local import preload
 from shoal.engines.local.environments import Environment
 from shoal.engines.local.overlays import RUNNER
 from shoal.errors import EngineError
+from shoal.model import secrets
 from shoal.model.app import App, Command, External, PythonApp, Service
 from shoal.model.resources import Resource
 from shoal.model.surroundings import Static
@@ -46,6 +47,8 @@ class Place:
     overlay: Path | None = None
     given: Mapping[str, str] = field(default_factory=dict)
     """Where its data is, and whatever else is known at its start alone; the user's own variables win over it."""
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """Values, by their names."""
     tools: tuple[Path, ...] = ()
     """Folders of programs that go before those of the machine: the Python or Node that the service asks for."""
 
@@ -78,7 +81,8 @@ def environment(base: Mapping[str, str], app: App, service: Service, edges: Edge
     env |= {port_variable(name): str(number) for name, number in place.ports.items()}
     values = references(app, service, edges, named=place.named)
     for key, value in service.env:
-        env[key] = _with_port(fill_in(value, values, port=place.port, ports=place.ports), place.port)
+        text = _with_port(fill_in(value, values, port=place.port, ports=place.ports), place.port)
+        env[key] = secrets.fill(text, place.secrets)
     return env | _moves(service, place, env)
 
 
@@ -127,7 +131,8 @@ def argv(app: App, service: Service, edges: EdgeMap, place: Place) -> list[str]:
 def filled_text(text: str, app: App, service: Service, edges: EdgeMap, place: Place) -> str:
     """A variable or a file of a replica, with all references filled in."""
     values = references(app, service, edges, named=place.named)
-    return _with_port(fill_in(text, values, port=place.port, ports=place.ports), place.port)
+    text = _with_port(fill_in(text, values, port=place.port, ports=place.ports), place.port)
+    return secrets.fill(text, place.secrets)
 
 
 def filled(app: App, service: Service, argv: Sequence[str], edges: EdgeMap, place: Place) -> list[str]:

@@ -72,6 +72,7 @@ class Processes:
         log: str,
         tag: object,
         namespace: child.Namespace | None,
+        hidden: object = (),
     ) -> int:
         """Returns the pid. RequestError: `exists`, `exec-failed`, `namespace-failed`, `network-failed`,
         `files-failed`, `bad-request`."""
@@ -83,6 +84,7 @@ class Processes:
         if old is not None:
             self._sweep(old)
         tap = self._tap_for(name, log, old)
+        tap.hide(hidden_values(hidden, env))
         process: Process | None = None
 
         def born(pid: int) -> None:
@@ -91,7 +93,7 @@ class Processes:
             mounts = mount_namespace(pid)
             record = Record(
                 name=name, pid=pid, start=started or 0, boot=boot_id(), log=log, tag=tag, started_at=time.time(),
-                mounts=mounts if mounts != mount_namespace("self") else "",
+                mounts=mounts if mounts != mount_namespace("self") else "", hidden=hidden,
             )  # fmt: skip
             self._registry.save(record)
             process = Process(record, linux.open_pidfd(pid), tap, own=True)
@@ -161,6 +163,8 @@ class Processes:
         tap: Tap | None = None
         try:
             tap = Tap(record.name, self._registry.make_fifo(record.name), LogFile(record.log), self._desk)
+            if alive:
+                tap.hide(hidden_values(record.hidden, variables_of(record.pid)))
             tap.recover()
             self._watch(tap)
         except OSError as error:
@@ -349,3 +353,25 @@ class Processes:
             self.taps.remove(tap)
         if tap in self.new_taps:
             self.new_taps.remove(tap)
+
+
+def variables_of(pid: int) -> dict[str, str]:
+    """What a process was started with. Empty: it has ended."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            entries = file.read().split(b"\0")
+    except OSError:
+        return {}
+    pairs = (os.fsdecode(entry).partition("=") for entry in entries)
+    return {key: value for key, equals, value in pairs if equals}
+
+
+def hidden_values(hidden: object, env: dict[str, str]) -> list[bytes]:
+    """`hidden`: see `Record.hidden`. What it does not fit is left out."""
+    found: set[str] = set()
+    for part in hidden if isinstance(hidden, (list, tuple)) else ():
+        if isinstance(part, (list, tuple)) and len(part) == 3:
+            name, start, end = part
+            if isinstance(start, int) and isinstance(end, int):
+                found.add(env.get(str(name), "")[start:end])
+    return sorted((os.fsencode(value) for value in found if value), key=len, reverse=True)

@@ -25,6 +25,7 @@ class Record:
         "boot",
         "exit_code",
         "exited_at",
+        "hidden",
         "left_behind",
         "log",
         "mounts",
@@ -51,6 +52,7 @@ class Record:
         exited_at: float | None = None,
         left_behind: bool = False,
         mounts: str = "",
+        hidden: object = (),
     ) -> None:
         self.name = name
         self.pid = pid
@@ -69,9 +71,13 @@ class Record:
         self.mounts = mounts
         """Its mount namespace, where it has one of its own: what it starts has it too, whatever else that gives up."""
 
+        self.hidden = hidden
+        """What its log must not show, as parts of its variables: `[["PGPASSWORD", 0, 32], ...]`. The values themselves
+        are in its own memory alone."""
+
     def public(self) -> dict[str, object]:
         """As in the answer to `list`."""
-        hidden = ("start", "boot", "mounts")
+        hidden = ("start", "boot", "mounts", "hidden")
         return {key: getattr(self, key) for key in self.__slots__ if key not in hidden}
 
     def is_alive(self) -> bool:

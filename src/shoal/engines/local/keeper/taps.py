@@ -25,6 +25,8 @@ _REST_S = 0.005
 """Between two looks at one FIFO, unless it fills up: a process that writes line by line wakes us 200 times a second,
 not once a line."""
 _MARK_SIZE = 256
+HIDDEN = b"[secret]"
+"""In the place of a secret's value. One that is broken in two, by a line of more than a pipe, is not found."""
 
 
 class Mark:
@@ -80,12 +82,17 @@ class Tap:
         """Where tee is missing: what was read and has no line end yet."""
         self._dropped = 0
         self._why_dropped = ""
+        self._hidden: list[bytes] = []
         try:
             capacity = fcntl.fcntl(self.fd, linux.F_GETPIPE_SZ)
         except OSError:
             capacity = READ_MAX
         # A pipe is full when its pages are used up, which may be at little more than half its bytes.
         self._full = capacity * 3 // 8
+
+    def hide(self, values: list[bytes]) -> None:
+        """What the log does not show, the longest first. Those of the name's last process stay hidden too."""
+        self._hidden = sorted({*self._hidden, *values}, key=len, reverse=True)
 
     def wake(self, _events: int = 0) -> None:
         """The FIFO has something new."""
@@ -189,7 +196,10 @@ class Tap:
     def _move(self, raw: bytes, at: float) -> None:
         lines = raw.count(b"\n") + (not raw.endswith(b"\n"))
         head = stamp(at)
-        block = head + raw.removesuffix(b"\n").replace(b"\n", b"\n" + head) + b"\n"
+        shown = raw
+        for value in self._hidden:
+            shown = shown.replace(value, HIDDEN)
+        block = head + shown.removesuffix(b"\n").replace(b"\n", b"\n" + head) + b"\n"
         if self._dropped:
             note = f"shoal: {self._dropped} lines are missing here: {self._why_dropped}\n"
             block = head + note.encode() + block

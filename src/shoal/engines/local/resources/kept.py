@@ -123,7 +123,9 @@ class Resources:
             return {"DATABASE_URL": f"sqlite:///{self.sqlite_file(database.owner)}"}
         assert database.use is not None
         if database.use.url:
-            return {"DATABASE_URL": database.use.url, **of_url(database.use.url)}
+            # Its parts are of one that has no secret in it: those are filled in later.
+            plain = "${" not in database.use.url
+            return {"DATABASE_URL": database.use.url, **(of_url(database.use.url) if plain else {})}
         place = self._place(database.use.name, Kind.POSTGRES)
         host, port = self._address(service, edges, database.use)
         owner, password = database.owner, place.password(database.owner)
@@ -192,6 +194,13 @@ class Resources:
 
     def _place(self, name: str, kind: Kind) -> Place:
         return places.place_of(self._state, name, apart=kind is Kind.POSTGRES)
+
+
+def passwords_in(variables: Mapping[str, str]) -> list[str]:
+    """Of what `Resources.variables` gave."""
+    urls = (value for key, value in variables.items() if key.endswith("_URL"))
+    found = [variables.get("PGPASSWORD", ""), *(urlsplit(url).password or "" for url in urls)]
+    return [password for password in found if password]
 
 
 def of_url(url: str) -> dict[str, str]:
