@@ -6,7 +6,6 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Protocol
-from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
@@ -124,6 +123,7 @@ class Resources:
     def __init__(self, review: _Review, named: Mapping[str, ResourceFile], parts: Mapping[Loc, Any]) -> None:
         self._review = review
         self._parts = {str(loc[1]): part for loc, part in parts.items() if loc[0] == "services"}
+        taken = {str(loc[1]) for loc in parts}
         self._urls: dict[str, str] = {}
         self._files: dict[str, ResourceFile] = dict(named)
         self._kinds: dict[str, Kind] = {}
@@ -140,15 +140,15 @@ class Resources:
         for loc, part in parts.items():
             if part.database == Kind.POSTGRES and Kind.POSTGRES not in self._kinds:
                 self._kinds["postgres"] = Kind.POSTGRES
-            if "postgres" in self._parts and "postgres" in self._kinds and "postgres" not in named:
+            if "postgres" in taken and "postgres" in self._kinds and "postgres" not in named:
                 review.at_value(
                     (*loc, "database"),
-                    "would start a resource 'postgres', and there is a service of that name",
-                    "rename the service, or name the resource: resources: {db: {kind: postgres}} and database: db",
+                    "would start a resource 'postgres', and there is a service or a job of that name",
+                    "rename that, or name the resource: resources: {db: {kind: postgres}} and database: db",
                 )
                 break
             for name in part.uses:
-                if name in KINDS and name not in self._kinds and name not in self._parts:
+                if name in KINDS and name not in self._kinds and name not in taken:
                     self._kinds[name] = Kind(name)  # needs no line of its own
 
     def check_names(self, taken: Collection[str], flaw: Mapping[str, tuple[str, str]]) -> None:
@@ -239,11 +239,3 @@ def with_resources(service: Service) -> Service:
     after = tuple(dict.fromkeys((*service.after, *others)))
     calls = tuple(dict.fromkeys((*service.calls, *others))) if service.network is Network.OWN else service.calls
     return replace(service, after=after, calls=calls)
-
-
-def url_flaw(text: str) -> str:
-    """What is wrong with the URL of a database, once its secrets are filled in; empty: nothing."""
-    parts = urlsplit(text)
-    if parts.scheme not in ("postgresql", "postgres"):
-        return f"its scheme is {parts.scheme or 'missing'}, and must be postgresql"
-    return "" if parts.hostname and parts.path.strip("/") else "it names no host and database"

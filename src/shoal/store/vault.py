@@ -53,10 +53,14 @@ class Vault:
 
     def set(self, name: str, value: str, now: float) -> None:
         with self._changing() as rows:
-            cipher = _cipher(self._key(make=not rows))
-            if rows:  # one that another key opens would be lost among those of this one
-                first = next(iter(rows))
-                self._opened(cipher, first, rows[first])
+            self._put(rows, {name: value}, now)
+
+    def _put(self, rows: dict[str, dict[str, object]], values: Mapping[str, str], now: float) -> None:
+        cipher = _cipher(self._key(make=not rows))
+        if rows:  # one that another key opens would be lost among those of this one
+            first = next(iter(rows))
+            self._opened(cipher, first, rows[first])
+        for name, value in values.items():
             nonce = os.urandom(12)
             data = cipher.encrypt(nonce, value.encode(), name.encode())
             rows[name] = {"nonce": _text(nonce), "data": _text(data), "set_at": now}
@@ -68,10 +72,11 @@ class Vault:
 
     def generate(self, wanted: Mapping[str, int], now: float) -> list[str]:
         """Makes those of `wanted` (name -> bytes of chance) that are not there; their names."""
-        there = self._rows().keys()
-        missing = [name for name in wanted if name not in there]
-        for name in missing:
-            self.set(name, chance.token_urlsafe(wanted[name]), now)
+        if wanted.keys() <= self._rows().keys():
+            return []
+        with self._changing() as rows:  # two services may start at once: the first makes it for both
+            missing = [name for name in wanted if name not in rows]
+            self._put(rows, {name: chance.token_urlsafe(wanted[name]) for name in missing}, now)
         return missing
 
     def _rows(self) -> dict[str, dict[str, object]]:
@@ -134,7 +139,9 @@ class Vault:
             status = path.stat()
             if status.st_uid not in (os.geteuid(), 0) or stat.S_IMODE(status.st_mode) & 0o077:
                 raise StoreError(f"the key {path} can be read by others", way_out=f"chmod 600 {path}")
-            key = base64.b64decode(path.read_bytes(), validate=False)
+            key = base64.b64decode(path.read_bytes())
+        except ValueError:
+            key = b""
         except OSError as error:
             raise StoreError(
                 f"the key of the secrets, {path}, cannot be used: {error.strerror}",

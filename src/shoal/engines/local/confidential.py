@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from shoal.errors import EngineError
@@ -59,14 +58,23 @@ class Confidential:
     def words(whose: str, name: str) -> str:
         return f"{whose} uses the secret {name}, which is not set"
 
-    def files(self, service: Service, values: Mapping[str, str]) -> dict[str, str]:
-        """Writes those that it finds in files; variable -> path. A value has a file of its own, so that what runs never
-        sees it change. Blocks. EngineError."""
-        found: dict[str, str] = {}
-        for name, variable in service.secret_files:
-            digest = hashlib.blake2b(values[name].encode(), digest_size=6).hexdigest()
-            found[variable] = str(_written(self._state.run / "secrets" / f"{name}.{digest}", values[name]))
-        return found
+    def files(self, service: Service, values: Mapping[str, str], whose: str) -> dict[str, str]:
+        """Writes those that it finds in files; variable -> path. `whose`: the replica, at whose next start they are
+        written anew. Blocks. EngineError."""
+        folder = self._state.run / "secrets"
+        return {
+            variable: str(_written(folder / f"{whose}.{name}", values[name])) for name, variable in service.secret_files
+        }
+
+    def release(self, whose: str) -> None:
+        """Removes the files of a replica that will not come again."""
+        for path in (self._state.run / "secrets").glob(f"{whose}.*"):
+            path.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """What a command was to read, and did not."""
+        for path in (self._state.run / "secrets").glob("exec-*.json"):
+            path.unlink(missing_ok=True)
 
     def apart(self, env: Mapping[str, str], hidden: Collection[str]) -> tuple[dict[str, str], str | None]:
         """What of `env` may be told; and the path of a file, to be read once, with the variables that hold a secret."""
@@ -90,10 +98,15 @@ def read_once(path: str | None) -> dict[str, str]:
     return found
 
 
+def hideable(values: Iterable[str]) -> list[str]:
+    """Those that are long enough."""
+    return sorted({value for value in values if len(value) >= HIDDEN_MIN})
+
+
 def hidden_parts(env: Mapping[str, str], values: Collection[str]) -> list[list[object]]:
     """Where in the variables they are: `keeper.registry.Record.hidden`."""
     found: list[list[object]] = []
-    for value in {value for value in values if len(value) >= HIDDEN_MIN}:
+    for value in values:
         key = next((key for key, text in env.items() if value in text), None)
         if key is not None:
             start = env[key].index(value)
@@ -102,11 +115,9 @@ def hidden_parts(env: Mapping[str, str], values: Collection[str]) -> list[list[o
 
 
 def _written(path: Path, text: str) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.exists():
-            return path
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(text)

@@ -144,6 +144,7 @@ class LocalEngine:
         )
         listing = await engine._link.open()
         await launcher.homes.sweep()
+        launcher.confidential.sweep()
         engine._take_over(listing)
         engine._proxy.take_over(listing)
         await engine._proxy.settle()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from shoal.engines.local import endings, names, old_logs, pins, surroundings
-from shoal.engines.local.confidential import Confidential, hidden_parts, read_once
+from shoal.engines.local.confidential import Confidential, hidden_parts, hideable, read_once
 from shoal.engines.local.environments import Environment, Environments
 from shoal.engines.local.given import Given
 from shoal.engines.local.hosts import HostsFiles
@@ -123,7 +123,7 @@ class Launcher:
             socket=Path(address.path) if isinstance(address, UnixAddress) else None,
             overlay=shared.overlay,
             tools=shared.tools,
-            **await asyncio.to_thread(self._given_at_start, app, service, edges),
+            **await asyncio.to_thread(self._given_at_start, app, service, edges, launch.replica),
         )
         namespace = self._namespace(app, edges, service, place)
         await self.share(app, edges)
@@ -154,7 +154,7 @@ class Launcher:
         argv = surroundings.argv(app, service, edges, place)
         if tag.commands:
             self._variables[launch.replica] = env
-        hidden = hidden_parts(env, [*place.secrets.values(), *passwords_in(place.given)])
+        confidential = hideable([*place.secrets.values(), *passwords_in(place.given)])
         return Prepared(
             own_address=own,
             resolv=self.resolv(service) if way_out else None,
@@ -165,7 +165,8 @@ class Launcher:
                 "log": str(self.log_of(service.name, launch.replica)),
                 "tag": tag.to_json(),
                 "namespace": namespace,
-                "hidden": hidden,
+                "hidden": hidden_parts(env, confidential),
+                "hide": confidential,
             },
         )
 
@@ -200,12 +201,11 @@ class Launcher:
             }
         )
 
-    def _given_at_start(self, app: App, service: Service, edges: EdgeMap) -> dict[str, Any]:
+    def _given_at_start(self, app: App, service: Service, edges: EdgeMap, whose: str) -> dict[str, Any]:
         """Of its `Place`: where its data is, and its secrets. Blocks. EngineError; StoreError."""
         values = self.confidential.values(app, service)
-        variables = self.resources.variables(app, service, edges)
-        given = {key: secrets.fill(text, values) for key, text in variables.items()}
-        return {"given": given | self.confidential.files(service, values), "secrets": values}
+        given = self.resources.variables(app, service, edges, lambda text: secrets.fill(text, values))
+        return {"given": given | self.confidential.files(service, values, whose), "secrets": values}
 
     def resolv(self, service: Service) -> str | None:
         """Of a service with a way out. EngineError."""
@@ -239,7 +239,8 @@ class Launcher:
             ],
             "env": env,
             "cwd": context.folder,
-            "hidden": hidden_parts(env, list(closed.values())),
+            "hidden": hidden_parts(env, hideable(closed.values())),
+            "hide": hideable([*closed.values(), *passwords_in(closed)]),
             "log": str(self.migration_log(revision)),
             "tag": {"kind": "migration", "started_at": self._clock.now()},
             "namespace": None,
@@ -339,7 +340,7 @@ class Launcher:
             environment=environment,
             named=self._is_named(service),
             tools=tools,
-            **self._given_at_start(app, service, edges),
+            **self._given_at_start(app, service, edges, f"{service.name}-exec"),
         )
         namespace = self._namespace(app, edges, service, place) or {}
         files = namespace.get("files")
@@ -394,6 +395,7 @@ class Launcher:
     ) -> None:
         """Gives back what a replica had that will not come again."""
         self._variables.pop(replica, None)
+        self.confidential.release(replica)
         self.ports.release(replica)
         self.ports.release_further(replica)
         self.addresses.release(replica)

@@ -58,8 +58,9 @@ class Operations:
         name, cwd = _get(request, "name", str), _get(request, "cwd", str)
         namespace = self._namespace(request.get("namespace"))
         try:
-            hidden = request.get("hidden") or []
-            pid = self._processes.spawn(name, argv, env, cwd, log, request.get("tag"), namespace, hidden)
+            pid = self._processes.spawn(
+                name, argv, env, cwd, log, request.get("tag"), namespace, request.get("hidden"), request.get("hide")
+            )
         finally:
             if namespace is not None and namespace[2] is not None:
                 namespace[2].close()

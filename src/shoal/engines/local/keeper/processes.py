@@ -72,10 +72,11 @@ class Processes:
         log: str,
         tag: object,
         namespace: child.Namespace | None,
-        hidden: object = (),
+        hidden: object = None,
+        hide: object = None,
     ) -> int:
-        """Returns the pid. RequestError: `exists`, `exec-failed`, `namespace-failed`, `network-failed`,
-        `files-failed`, `bad-request`."""
+        """Returns the pid. `hide`: texts that its log must not show; `hidden`: where a later keeper finds them.
+        RequestError: `exists`, `exec-failed`, `namespace-failed`, `network-failed`, `files-failed`, `bad-request`."""
         if not valid_name(name):
             raise RequestError("bad-request", f"{name!r} cannot name a process: letters, digits, '.', '_', '-' only")
         old = self.by_name.get(name)
@@ -84,7 +85,9 @@ class Processes:
         if old is not None:
             self._sweep(old)
         tap = self._tap_for(name, log, old)
-        tap.hide(hidden_values(hidden, env))
+        tap.hide(
+            [os.fsencode(text) for text in hide if isinstance(text, str) and text] if isinstance(hide, list) else []
+        )
         process: Process | None = None
 
         def born(pid: int) -> None:

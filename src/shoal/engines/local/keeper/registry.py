@@ -52,7 +52,7 @@ class Record:
         exited_at: float | None = None,
         left_behind: bool = False,
         mounts: str = "",
-        hidden: object = (),
+        hidden: object = None,
     ) -> None:
         self.name = name
         self.pid = pid

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from shoal.engines.local.ports import PortLeases
 from shoal.engines.local.resources import place as places
@@ -25,6 +25,15 @@ from shoal.planner.environment import variable_prefix
 _READY_S_MAX = 60.0
 """How long a replica that starts waits for a PostgreSQL that is not there at the moment."""
 _AGAIN_S = 0.25
+_OF_LIBPQ = {
+    "sslmode": "PGSSLMODE",
+    "sslrootcert": "PGSSLROOTCERT",
+    "sslcert": "PGSSLCERT",
+    "sslkey": "PGSSLKEY",
+    "connect_timeout": "PGCONNECT_TIMEOUT",
+    "application_name": "PGAPPNAME",
+    "options": "PGOPTIONS",
+}
 _AWAY = ("refused", "starting up", "shutting down", "in recovery", "closed the connection")
 """What psql says of a server that comes back by itself."""
 _PASSED = ("PATH", "HOME", "LANG", "TZ", "XDG_RUNTIME_DIR")
@@ -105,27 +114,29 @@ class Resources:
                     raise
             await asyncio.sleep(_AGAIN_S)
 
-    def variables(self, app: App, service: Service, edges: EdgeMap) -> dict[str, str]:
-        """What tells a service where its data is: passwords are in it. Reads and makes small files. EngineError."""
+    def variables(self, app: App, service: Service, edges: EdgeMap, fill: Callable[[str], str] = str) -> dict[str, str]:
+        """What tells a service where its data is: passwords are in it. Reads and makes small files. `fill`: fills
+        in the secrets of a URL. EngineError."""
         env: dict[str, str] = {}
         for use in service.uses:
             prefix = variable_prefix(use.name)
-            url = use.url or self._url(service, edges, use)
+            url = fill(use.url) if use.url else self._url(service, edges, use)
             parts = urlsplit(url)
             env |= {f"{prefix}_URL": url, f"{prefix}_HOST": parts.hostname or ""}
             env[f"{prefix}_PORT"] = str(parts.port or use.kind.port)
         if service.database is not None:
-            env |= self._database(app, service, edges, service.database)
+            env |= self._database(service, edges, service.database, fill)
         return env
 
-    def _database(self, app: App, service: Service, edges: EdgeMap, database: Database) -> dict[str, str]:
+    def _database(
+        self, service: Service, edges: EdgeMap, database: Database, fill: Callable[[str], str]
+    ) -> dict[str, str]:
         if database.keeping is Keeping.SQLITE:
             return {"DATABASE_URL": f"sqlite:///{self.sqlite_file(database.owner)}"}
         assert database.use is not None
         if database.use.url:
-            # Its parts are of one that has no secret in it: those are filled in later.
-            plain = "${" not in database.use.url
-            return {"DATABASE_URL": database.use.url, **(of_url(database.use.url) if plain else {})}
+            url = fill(database.use.url)
+            return {"DATABASE_URL": url, **of_url(url)}
         place = self._place(database.use.name, Kind.POSTGRES)
         host, port = self._address(service, edges, database.use)
         owner, password = database.owner, place.password(database.owner)
@@ -206,7 +217,8 @@ def passwords_in(variables: Mapping[str, str]) -> list[str]:
 def of_url(url: str) -> dict[str, str]:
     """libpq's variables for the URL of a database."""
     parts = urlsplit(url)
-    return postgres.variables(
+    further = {name: value for name, value in parse_qsl(parts.query) if name in _OF_LIBPQ}
+    return {_OF_LIBPQ[name]: value for name, value in further.items()} | postgres.variables(
         parts.hostname or "",
         parts.port or Kind.POSTGRES.port,
         unquote(parts.username or ""),

