@@ -1,4 +1,4 @@
-"""Migrations with a real PostgreSQL and a real alembic: once, before traffic, and when they fail nothing changes."""
+"""Migrations with a real alembic: once, before traffic, and when they fail nothing changes."""
 
 from __future__ import annotations
 

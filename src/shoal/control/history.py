@@ -105,10 +105,10 @@ def check_schema(target: Target, to: Revision, runs: Sequence[MigrationRun]) -> 
     """MigratedError: migrations of later revisions have run, and nobody but a person knows whether the code of `to` can
     live with their schema."""
     later = [run for run in runs if run.revision > to.number and run.outcome == SUCCEEDED]
-    if not later or target.service.migrate is None:
+    if not later:
         return
-    name, last = target.service.name, later[-1]
-    undo = words(target.service.migrate.reversible)
+    name, last, migration = target.service.name, later[-1], target.service.migrate
+    undo = words(migration.reversible) if migration is not None else ""
     first = f"undo it first, with the code that runs now: shoal exec {name} -- {undo}; or " if undo else ""
     raise MigratedError(
         f"the migration of revision {last.revision} ({last.command}) has run since revision {to.number}, and stays",

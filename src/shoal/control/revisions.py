@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from shoal.model.app import App, Service
 from shoal.model.draining import DEFAULT_DRAINING
+from shoal.model.migration import DEADLINE_S
 from shoal.model.policy import DEFAULT_ROLLOUT
 from shoal.model.topology import ANYBODY, DENIED, EGRESS
 from shoal.model.traffic import NOTHING
@@ -38,6 +39,7 @@ def digest(app: App, service: Service, source: str = "") -> str:
         edges=(),
         rollout=DEFAULT_ROLLOUT,
         draining=DEFAULT_DRAINING,
+        migrate=replace(service.migrate, timeout_s=DEADLINE_S, reversible=()) if service.migrate is not None else None,
     )
     callees = [
         f"{callee}:{port.number}:{port.name}:{port.protocol}"

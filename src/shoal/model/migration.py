@@ -50,4 +50,4 @@ class MigrationList:
     command: str
     """As it is now; empty: none."""
     runs: tuple[MigrationRun, ...]
-    """The last 50, oldest first."""
+    """The last 500, oldest first."""

@@ -223,6 +223,7 @@ class LocalEngine:
     async def shutdown_keeper(self) -> None:
         """The keeper ends when nothing but the daemon runs any more, and that has ended too."""
         await self._launcher.unshare()
+        await self._migrations.stop()
         await self._proxy.drop()
         await self._link.call("shutdown")
 

@@ -234,6 +234,7 @@ class Launcher:
         return {
             "argv": [
                 *(sys.executable, "-I", "-S", locked.__file__, str(migration.timeout_s)),
+                str(self.migration_log(revision).with_suffix(".exit")),
                 *self.resources.lock(service),
                 *("--", *migration.command),
             ],

@@ -10,7 +10,7 @@ from pathlib import Path
 from shoal.errors import EngineError
 from shoal.model.migration import SUCCEEDED, MigrationRun
 
-KEPT = 50
+KEPT = 500
 
 
 class Records:

@@ -22,6 +22,7 @@ from shoal.ports import Preparation
 
 _PREFIX = "migrate."
 TAIL_LINES = 20
+_STOP_S_MAX = locked.GRACE_S + 5
 
 
 class Migrations:
@@ -80,7 +81,10 @@ class Migrations:
                 return
             name = f"{_PREFIX}{service}.{revision.number}"
             await self._others_end(service, name)
-            code = await self._ended_with(name, migration, request, progress)
+            result = log.with_suffix(".exit")
+            code = await self._ended_with(name, migration, request, progress, result)
+            if code is None:
+                code = await asyncio.to_thread(_left, result)
             # After it: SQLite's file is made by it.
             await self._told(revision, migration, await asyncio.to_thread(identity), name, code, log)
 
@@ -90,9 +94,17 @@ class Migrations:
             await asyncio.shield(self._running[other])
 
     async def _ended_with(
-        self, name: str, migration: Migration, request: Callable[[], dict[str, object]], progress: Progress
+        self,
+        name: str,
+        migration: Migration,
+        request: Callable[[], dict[str, object]],
+        progress: Progress,
+        result: Path,
     ) -> int | None:
+        """None: nobody saw it; then `result` may know."""
         if name not in self._running and name not in self._ended:
+            if await asyncio.to_thread(result.exists):
+                return None  # it ended while the app went down, and was not written down
             self._since[name] = self._now()
             self._running[name] = asyncio.get_running_loop().create_future()
             try:
@@ -109,6 +121,15 @@ class Migrations:
             await progress(f"migrates: {words(migration.command)}")
             await asyncio.shield(self._running[name])
         return self._ended[name]
+
+    async def stop(self) -> None:
+        """The app goes down: what runs is told to end, and waited for."""
+        for name, running in list(self._running.items()):
+            try:
+                await self._link.call("signal", name=name, signal=int(signal.SIGTERM), group=False)
+                await asyncio.wait_for(asyncio.shield(running), timeout=_STOP_S_MAX)
+            except (KeeperError, TimeoutError):
+                pass  # it ended this moment; or the keeper waits for it
 
     async def _told(
         self, revision: Revision, migration: Migration, database: str, name: str, code: int | None, log: Path
@@ -128,6 +149,7 @@ class Migrations:
         )
         await asyncio.to_thread(self._records.add, service, record)
         self._ended.pop(name, None)
+        log.with_suffix(".exit").unlink(missing_ok=True)
         try:
             await self._link.call("forget", name=name)
         except KeeperError:
@@ -153,3 +175,11 @@ def _reason(code: int | None, migration: Migration) -> str:
     if code < 0:
         return f"killed by signal {signal.Signals(-code).name}"
     return f"exit code {code}"
+
+
+def _left(result: Path) -> int | None:
+    """The exit code that `locked` wrote down. Blocks."""
+    try:
+        return int(result.read_text("ascii"))
+    except (OSError, ValueError):
+        return None
