@@ -9,7 +9,7 @@ import select
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from google.protobuf.internal import api_implementation
@@ -19,9 +19,11 @@ from shoal.engines.local.keeper.start import SOCKET_PATH_MAX, own_folder
 from shoal.engines.local.names import detect
 from shoal.engines.local.networks import detection, ways_out
 from shoal.engines.local.ports import WIDTH_MIN, kernel_range, lease_range
+from shoal.engines.local.resources import programs
 from shoal.engines.local.uv import find_uv
-from shoal.errors import ShoalError
+from shoal.errors import ShoalError, StoreError
 from shoal.paths import StateFolder, run_base
+from shoal.store.vault import check_key
 from shoal.xds.envoy import find_envoy
 
 FILES_MIN = 4096
@@ -45,6 +47,9 @@ def examine() -> list[Finding]:
         ("python", _python),
         ("envoy", _envoy),
         ("uv", _uv),
+        ("postgres", _postgres),
+        ("nats", _nats),
+        ("key", _key),
         ("names", _names),
         ("networks", _networks),
         ("egress", _egress),
@@ -74,6 +79,27 @@ def _envoy(name: str) -> Finding:
 
 def _uv(name: str) -> Finding:
     return _program(name, find_uv, _uv_version)
+
+
+def _postgres(name: str) -> Finding:
+    return _for_some(_program(name, lambda: programs.postgres_folder() / "postgres", lambda text: text.split()[-1]))
+
+
+def _nats(name: str) -> Finding:
+    return _for_some(_program(name, programs.nats_server, lambda text: text.strip().rpartition("v")[2]))
+
+
+def _for_some(found: Finding) -> Finding:
+    """Apps that do not use it run without."""
+    return replace(found, state="degraded") if found.state == "failed" else found
+
+
+def _key(name: str) -> Finding:
+    """Of the secrets."""
+    try:
+        return Finding(name=name, state="ok", detail=f"secrets: {check_key()}")
+    except StoreError as error:
+        return Finding(name=name, state="degraded", detail=error.message, way_out=error.way_out)
 
 
 def _program(name: str, find: Callable[[], Path], read: Callable[[str], str]) -> Finding:

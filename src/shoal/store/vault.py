@@ -133,25 +133,43 @@ class Vault:
 
     def _key(self, *, make: bool) -> bytes:
         path = key_path()
-        try:
-            if make and not path.exists():
+        if make and not path.exists():
+            try:
                 _make_key(path)
-            status = path.stat()
-            if status.st_uid not in (os.geteuid(), 0) or stat.S_IMODE(status.st_mode) & 0o077:
-                raise StoreError(f"the key {path} can be read by others", way_out=f"chmod 600 {path}")
-            key = base64.b64decode(path.read_bytes())
-        except ValueError:
-            key = b""
-        except OSError as error:
-            raise StoreError(
-                f"the key of the secrets, {path}, cannot be used: {error.strerror}",
-                way_out="bring it back from a backup, or name another: SHOAL_KEY_FILE=...",
-            ) from error
-        if len(key) != 32:
-            raise StoreError(
-                f"{path} holds no key: it must be 32 bytes in base64", way_out="bring it back from a backup"
-            )
-        return key
+            except OSError as error:
+                raise StoreError(
+                    f"the key of the secrets, {path}, cannot be made: {error.strerror}",
+                    way_out="name a place that can be written: SHOAL_KEY_FILE=...",
+                ) from error
+        return read_key(path)
+
+
+def check_key() -> str:
+    """Where the key is, in words. StoreError: it cannot be used."""
+    path = key_path()
+    if not path.exists():
+        return f"the first one makes its key, {path}"
+    read_key(path)
+    return f"their key is {path}"
+
+
+def read_key(path: Path) -> bytes:
+    """StoreError: it cannot be used."""
+    try:
+        status = path.stat()
+        if status.st_uid not in (os.geteuid(), 0) or stat.S_IMODE(status.st_mode) & 0o077:
+            raise StoreError(f"the key {path} can be read by others", way_out=f"chmod 600 {path}")
+        key = base64.b64decode(path.read_bytes())
+    except ValueError:
+        key = b""
+    except OSError as error:
+        raise StoreError(
+            f"the key of the secrets, {path}, cannot be used: {error.strerror}",
+            way_out="bring it back from a backup, or name another: SHOAL_KEY_FILE=...",
+        ) from error
+    if len(key) != 32:
+        raise StoreError(f"{path} holds no key: it must be 32 bytes in base64", way_out="bring it back from a backup")
+    return key
 
 
 def key_path() -> Path:

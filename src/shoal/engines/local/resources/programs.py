@@ -61,7 +61,7 @@ def _script_of_wheel(distribution: str, script: str) -> str | None:
     except importlib.metadata.PackageNotFoundError:
         return None
     places = (file.locate() for file in files or () if file.name == script)
-    return next((str(path) for path in map(Path, map(str, places)) if path.is_file()), None)
+    return next((str(path.resolve()) for path in map(Path, map(str, places)) if path.is_file()), None)
 
 
 def server(kind: Kind) -> Path:
