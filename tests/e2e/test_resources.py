@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -131,3 +134,85 @@ def test_a_password_is_in_no_record_and_on_no_command_line(data: Data) -> None:
     for pid in data.shoal.pids().values():
         told.append(Path(f"/proc/{pid}/cmdline").read_text())
     assert not [password for password in passwords if any(password in text for text in told)]
+
+
+def scaled(data: Data, service: str, replicas: int) -> None:
+    data.shoal.shoal("scale", service, str(replicas), check=False)
+    data.shoal.wait_for_status(
+        lambda status: [len(one["replicas"]) for one in status["services"] if one["name"] == service] == [replicas],
+        f"{replicas} replicas of {service}",
+    )
+
+
+def test_a_dump_of_postgres_brings_the_old_data_back(data: Data) -> None:
+    cart, file = data.variables("cart-service"), data.shoal.folder / "cart.dump"
+    assert data.psql("create table t (id int primary key); insert into t values (1)", **cart).returncode == 0
+    told = json.loads(data.shoal.shoal("db", "dump", "cart-service", "-o", "cart.dump", "--json").stdout)
+    assert told == {"service": "cart-service", "kind": "postgres", "file": str(file), "bytes": file.stat().st_size}
+    assert file.read_bytes().startswith(b"PGDMP") and file.stat().st_mode & 0o777 == 0o600
+    assert data.psql("update t set id = 2; alter table t add more text", **cart).returncode == 0
+
+    refused = data.shoal.shoal("db", "restore", "cart-service", "cart.dump", check=False)
+    assert refused.returncode == 3 and "1 replica of cart-service would see" in refused.stderr
+    assert "shoal scale cart-service 0" in refused.stderr
+    for damaged in (file.read_bytes()[:-1], file.read_bytes()[:200]):
+        data.shoal.folder.joinpath("damaged").write_bytes(damaged)
+        failed = data.shoal.shoal("db", "restore", "cart-service", "damaged", "--yes", check=False)
+        assert failed.returncode == 1 and "is as it was" in failed.stderr
+        assert data.psql("select * from t", **cart).stdout == "2|\n"
+    other = data.shoal.shoal("db", "restore", "notes", "cart.dump", check=False)
+    assert other.returncode == 2 and "is a dump of PostgreSQL, and the database of notes is SQLite" in other.stderr
+
+    scaled(data, "cart-service", 0)
+    data.shoal.shoal("db", "restore", "cart-service", "cart.dump")
+    scaled(data, "cart-service", 1)
+    assert data.psql("select * from t", **cart).stdout == "1\n"
+    data.shoal.shoal("db", "restore", "product-service", "cart.dump", "--yes")  # another's: its role becomes the owner
+    assert data.psql("select * from t", **data.variables("product-service")).stdout == "1\n"
+
+
+def test_a_dump_that_fails_leaves_nothing_and_the_older_one(data: Data) -> None:
+    data.shoal.folder.joinpath("old.dump").write_text("old")
+    before = set(data.shoal.folder.iterdir())
+    line = ["env", "SHOAL_POSTGRES=/nowhere", *data.shoal.command, "db", "dump", "cart-service", "-o", "old.dump"]
+    done = subprocess.run(
+        line, cwd=data.shoal.folder, env=data.shoal.env(), capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.returncode == 1 and "/nowhere" in done.stderr
+    assert set(data.shoal.folder.iterdir()) == before
+    assert data.shoal.folder.joinpath("old.dump").read_text() == "old"
+
+
+def test_a_dump_of_sqlite_brings_the_old_data_back_to_those_that_have_it_open(data: Data) -> None:
+    path = data.shoal.root / "data" / "notes" / "notes.sqlite3"
+    assert "has kept nothing yet" in data.shoal.shoal("db", "dump", "notes", check=False).stderr
+    with closing(sqlite3.connect(path, isolation_level=None)) as notes:
+        os.chown(path, path.parent.stat().st_uid, path.parent.stat().st_gid)
+        notes.execute("pragma journal_mode = wal")
+        notes.execute("create table t (text)")
+        for beside in path.parent.glob("*.sqlite3-*"):
+            os.chown(beside, path.parent.stat().st_uid, path.parent.stat().st_gid)
+        notes.execute("insert into t values ('old')")
+        data.shoal.shoal("db", "dump", "notes", "-o", "notes.dump")
+        assert not list(data.shoal.folder.glob("*notes.dump?*"))
+        notes.execute("update t set text = 'new'")
+        dump = data.shoal.folder.joinpath("notes.dump").read_bytes()
+        data.shoal.folder.joinpath("damaged").write_bytes(dump[:5000] + b"x" * (len(dump) - 5000))
+        failed = data.shoal.shoal("db", "restore", "notes", "damaged", "--yes", check=False)
+        assert failed.returncode == 1 and "the database of notes is as it was" in failed.stderr
+        assert notes.execute("select text from t").fetchall() == [("new",)]
+        assert data.shoal.shoal("db", "restore", "notes", "notes.dump", check=False).returncode == 3
+        data.shoal.shoal("db", "restore", "notes", "notes.dump", "--yes")
+        assert notes.execute("select text from t").fetchall() == [("old",)]
+        assert notes.execute("pragma integrity_check").fetchall() == [("ok",)]
+
+
+def test_a_shell_is_psql_as_the_service_with_no_password_on_its_command_line(data: Data) -> None:
+    line = [*data.shoal.command, "db", "shell", "cart-service"]
+    script = "select current_user;\n\\! tr '\\\\0' ' ' < /proc/$PPID/cmdline\n"
+    done = subprocess.run(
+        line, cwd=data.shoal.folder, env=data.shoal.env(), input=script, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+    assert "cart-service" in done.stdout and "psql" in done.stdout
+    assert not [password for password in data.passwords() if password in done.stdout]

@@ -50,7 +50,7 @@ def command(service: str, command_line: tuple[str, ...], file: Path | None, as_j
         become(context, argv)
 
 
-def _kept_back(context: ExecContext) -> dict[str, str]:
+def kept_back(context: ExecContext) -> dict[str, str]:
     """The variables with secrets, which pass by the API."""
     if context.kept_back is None:
         return {}
@@ -68,7 +68,7 @@ def become(context: ExecContext, argv: list[str]) -> NoReturn:
     from shoal.client.plane import entering
 
     terminal = {name: os.environ[name] for name in FROM_TERMINAL if name in os.environ}
-    env = {"PATH": os.defpath} | terminal | context.env | _kept_back(context)
+    env = {"PATH": os.defpath} | terminal | context.env | kept_back(context)
     try:
         os.chdir(context.folder)
     except OSError as error:

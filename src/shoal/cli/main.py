@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "revisions": ("shoal.cli.revisions", "List a service's revisions."),
     "secret": ("shoal.cli.secret", "Keep secrets of the app."),
     "migrate": ("shoal.cli.migrate", "Show the migrations that have run."),
+    "db": ("shoal.cli.db", "Dump and restore a service's database, or open a shell in it."),
     "diff": ("shoal.cli.diff", "Tell what changed between two revisions of a service."),
     "rollback": ("shoal.cli.rollback", "Return a service to an older revision."),
     "upgrade": ("shoal.cli.upgrade", "Let this Shoal take over a running app."),
