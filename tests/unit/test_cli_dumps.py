@@ -119,6 +119,15 @@ def test_a_damaged_database_is_replaced_and_kept(tmp_path: Path) -> None:
     assert not Path(f"{service.file}-wal").exists()
 
 
+def test_the_wal_of_a_database_that_is_gone_is_not_taken_for_that_of_the_new_one(tmp_path: Path) -> None:
+    service = found(f"sqlite:///{tmp_path}/live.sqlite3")
+    Path(f"{service.file}-wal").write_bytes(b"of the old")
+    dumps.restore(service, sqlite(tmp_path / "dump"))
+    assert content(service.file) == [("dump",)]
+    [kept] = tmp_path.glob("*.damaged-*-wal")
+    assert kept.read_bytes() == b"of the old"
+
+
 def test_a_database_that_is_held_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dumps, "_BUSY_S_MAX", 0.1)
     service = found(f"sqlite:///{tmp_path}/live.sqlite3")

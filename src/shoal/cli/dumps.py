@@ -239,11 +239,10 @@ def _restore_sqlite(source: Path, target: Path) -> None:
 
 
 def _put_aside(damaged: Path) -> None:
-    """What lies beside it goes away from there, lest it be taken for the new one's."""
-    if not damaged.exists():
-        return
+    """It, if it is there; and what lies beside it, lest that be taken for the new one's."""
     kept = damaged.with_name(f"{damaged.name}.damaged-{time.time_ns()}")
-    os.link(damaged, kept)
+    if damaged.exists() and damaged.stat().st_size:
+        os.link(damaged, kept)
     for path, ending in zip(_beside(damaged), _BESIDE, strict=True):
         if path.exists():
             path.rename(kept.with_name(kept.name + ending))
