@@ -121,10 +121,30 @@ def test_nothing_that_a_client_claims_about_itself_reaches_a_service() -> None:
         headers = [word for claim in claims for word in ("--header", claim)]
         answer = await curl(f"http://127.0.0.1:{shop.ports['users']}/x", *headers)
         seen = answer.json["headers"]
-        assert not {name for name in seen if name.startswith(("x-shoal-", "x-envoy-retry", "x-envoy-upstream"))}
+        assert not {name for name in seen if name.startswith(("x-shoal-caller", "x-envoy-retry", "x-envoy-upstream"))}
         assert "9.9.9.9" not in json.dumps(seen)
         assert seen["x-forwarded-proto"] == "http"
         assert not {"forwarded", "x-real-ip"} & seen.keys()
+
+    with_shop(body)
+
+
+def test_a_service_hears_how_long_its_caller_waits_unless_it_is_a_stream() -> None:
+    async def body(shop: Shop) -> None:
+        outside = f"http://127.0.0.1:{shop.ports['products']}/x"
+        inside = ("--resolve", f"products:{shop.ports['products']}:{shop.edge('carts', 'products')}")
+        said = ("--header", "x-shoal-deadline: 800", "--header", "x-shoal-deadlines: 1", "--header", "x-shoal-dead: 1")
+
+        async def seen(*options: str, url: str = outside) -> dict[str, str]:
+            headers = (await curl(url, *options)).json["headers"]
+            return {name: value for name, value in headers.items() if name.startswith("x-shoal-dead")}
+
+        assert await seen() == {"x-shoal-deadline": "15000"}
+        assert await seen(*said) == {"x-shoal-deadline": "15000"}  # nobody outside knows of it
+        assert await seen(*inside, *said, url=f"http://products:{shop.ports['products']}/x") == {
+            "x-shoal-deadline": "800"
+        }
+        assert await seen("--header", "accept: text/event-stream") == {}
 
     with_shop(body)
 

@@ -21,6 +21,7 @@ from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 from shoal.mesh import defaults
 from shoal.mesh.filters import empty_filters
 from shoal.mesh.messages import (
+    all_but,
     by_ads,
     duration,
     exactly,
@@ -233,5 +234,9 @@ def _removed(*, names: Sequence[str] = (), prefixes: Sequence[str] = ()) -> list
 _FROM_OUTSIDE = _removed(names=("forwarded", "x-real-ip"), prefixes=("x-shoal-", "x-forwarded-"))
 _FROM_A_PROXY = _removed(prefixes=("x-shoal-", "x-envoy-"))
 """Without `use_remote_address` Envoy does not take off its own by itself."""
-_FROM_A_SERVICE = _removed(prefixes=("x-shoal-",))
-"""A service may pass on whom it works for; what Shoal says is Shoal's alone."""
+_FROM_A_SERVICE = [
+    mutation_rules_pb2.HeaderMutation(
+        remove_on_match=mutation_rules_pb2.HeaderMutation.RemoveOnMatch(key_matcher=all_but("x-shoal-", "deadline"))
+    )
+]
+"""A service may pass on whom it works for, and how long that one waits; what Shoal says is Shoal's alone."""

@@ -57,6 +57,15 @@ def set_header(name: str, value: str) -> Message:
     )
 
 
+@cache
+def add_header(name: str, value: str) -> Message:
+    """Unless it is there."""
+    return base_pb2.HeaderValueOption(
+        header=base_pb2.HeaderValue(key=name, value=value),
+        append_action=base_pb2.HeaderValueOption.ADD_IF_ABSENT,
+    )
+
+
 def exactly(text: str) -> Message:
     return string_pb2.StringMatcher(exact=text)
 
@@ -67,6 +76,12 @@ def starting_with(text: str) -> Message:
 
 def containing(text: str) -> Message:
     return string_pb2.StringMatcher(contains=text, ignore_case=True)
+
+
+def all_but(prefix: str, word: str) -> Message:
+    """What begins with `prefix`, but for `prefix` and `word`, both of letters and `-`. RE2 cannot look ahead."""
+    others = [f"{word[:at]}([^{letter}].*)?" for at, letter in enumerate(word)]
+    return matching(f"{prefix}({'|'.join([*others, f'{word}.+'])})")
 
 
 def matching(regex: str) -> Message:

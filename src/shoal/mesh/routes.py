@@ -16,7 +16,7 @@ from shoal.mesh.clusters import LIMITED, cluster_name, grpc_cluster_name, of_cal
 from shoal.mesh.endpoints import REPLICA_METADATA
 from shoal.mesh.filters import put_fault, put_limit
 from shoal.mesh.listeners import CALLER_HEADER
-from shoal.mesh.messages import containing, duration, exactly, matching, packed, set_header
+from shoal.mesh.messages import add_header, containing, duration, exactly, matching, packed, set_header
 from shoal.mesh.policies import in_force, own_clusters
 from shoal.mesh.problems import Problem, answering, is_grpc
 from shoal.mesh.sides import Door, behind_door
@@ -29,6 +29,8 @@ MESH = "mesh"
 ENVOYS_IDLE_S = 300.0
 """After which Envoy ends a request that moves no byte, where nothing else is said."""
 REPLICA_HEADER = "x-shoal-replica"
+DEADLINE_HEADER = "x-shoal-deadline"
+"""Milliseconds that the caller still waits; see `shoal.sdk.deadline`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +231,9 @@ def _send_to(host: Message, there: Way, match: Message, times: Times, gateway: R
             action.timeout.CopyFrom(duration(timeout))
             # For the message when it is over. Only here: it costs a kilobyte a route in Envoy.
             route.metadata.filter_metadata[REPLICA_METADATA[0]].update({"timeout": shown(timeout)})
+            if timeout:
+                # A caller that knows better has said so. Envoy's own header is suppressed, as all of its are.
+                route.request_headers_to_add.append(add_header(DEADLINE_HEADER, str(round(timeout * 1000))))
 
 
 def _try_again(action: Message, service: Service, policy: Policy, again: tuple[str, ...], *, stream: bool) -> None:
