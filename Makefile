@@ -32,7 +32,8 @@ demo-stop: setup
 	@$(BIN)/shoal down --file examples/shop
 
 test: setup
-	@$(BIN)/pytest -n auto --dist worksteal
+	@# One more than there are processors: most of what tests do is wait for processes.
+	@$(BIN)/pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist worksteal
 
 check: setup
 	@$(BIN)/ruff format --check .

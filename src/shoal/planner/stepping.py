@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import ceil
 
 from shoal.model import action as act
-from shoal.model.replica import ENDED
+from shoal.model.replica import ENDED, ReplicaState
 from shoal.model.rollout import CanaryStep, Rollout, RolloutTrigger
 from shoal.model.verdict import Verdict
 from shoal.model.world import Desired, Observed, Target
@@ -31,6 +31,9 @@ def share(
     old = max(wanted + surge - goal, wanted - policy.unavailable - len(stands.settled))
     old = min(old, max(len(stands.stale), wanted + surge - len(stands.current)))  # those that come back need room too
     new = min(goal, max(len(stands.current), wanted + surge - len(stands.stale)))
+    serving = sum(replica.state is ReplicaState.READY for replica in stands.stale)
+    # More new ones than the step needs, from an earlier try, leave only where old ones serve in their place.
+    new = max(new, min(len(stands.current), wanted - policy.unavailable - serving))
     steps = list(keep(replace(target, replicas=new), replace(stands, stale=()), desired, observed, now))
     yield from steps
     before = list(hold(replace(target, replicas=old), list(stands.stale), observed, now))
