@@ -128,8 +128,8 @@ def run(quick: bool) -> Result:
             f"{kills} kills, {hangs} hangs and {rolls} updates of each, by turns, under {RATE:g} requests a second "
             f"({killed['Shoal'].sent}, {hung['Shoal'].sent} and {rolled['Shoal'].sent} through Shoal), half GET "
             f"and half POST with Idempotency-Key; slow is over {SLOW_S * 1e3:.0f} ms",
-            "who starts a killed replica again: Shoal by itself, with a back-off that doubles from 0.1 s at each kill "
-            f"of the same one; the others' is started by the bench after {RESTART_S:g} s",
+            "who starts a killed replica again: Shoal by itself, with a back-off of "
+            f"0.1 s; the others' is started by the bench after {RESTART_S:g} s",
             f"`shoal deploy` lost {deployed.lost} of {deployed.sent}; what cannot be avoided of an update is "
             f"{REPLICAS} x (boot + {DEFAULT_ROLLOUT.min_healthy_s:g} s to be healthy + {DRAIN_S:g} s to drain + stop) "
             f"= {waits:.2f} s",
