@@ -57,11 +57,12 @@ def command(
         raise UsageError("a shell has no JSON", way_out=f"shoal db shell {service}")
 
     from shoal.cli import dumps
-    from shoal.cli.execute import become, kept_back
+    from shoal.cli.execute import become
+    from shoal.engines.local.confidential import read_once
 
     client = connect(file)
     context = client.exec_context(service)
-    context = replace(context, env=context.env | kept_back(context), kept_back=None)
+    context = replace(context, env=context.env | read_once(context.kept_back), kept_back=None)
     found = dumps.found_of(service, context)
     if what == "shell":
         become(*dumps.shell(found))

@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from shoal.errors import EngineError, NotFoundError, UsageError
 from shoal.model.resources import Keeping
@@ -25,13 +25,6 @@ _BUSY_S_MAX = 30.0
 _MAGIC = {Keeping.POSTGRES: b"PGDMP", Keeping.SQLITE: b"SQLite format 3\0"}
 _NAMES = {Keeping.POSTGRES: "PostgreSQL", Keeping.SQLITE: "SQLite"}
 _BESIDE = ("-wal", "-shm", "-journal")
-_PARAMETERS = {
-    "host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE",
-    "sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY",
-    "options": "PGOPTIONS", "channel_binding": "PGCHANNELBINDING", "passfile": "PGPASSFILE",
-    "target_session_attrs": "PGTARGETSESSIONATTRS",
-}  # fmt: skip
-"""Of a PostgreSQL URL's query; libpq's variables."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +64,6 @@ def found_of(service: str, context: ExecContext) -> Found:
             )
         own = {key: value for key, value in context.env.items() if key.startswith("PG")}
         said = {key: value for key, value in of_url(url).items() if value}
-        said |= {_PARAMETERS[key]: value for key, value in parse_qsl(parts.query) if key in _PARAMETERS}
     except ValueError as error:  # its text is not told: a password may be in it
         raise UsageError(f"the DATABASE_URL of {service} is no URL that Shoal can read") from error
     return Found(service=service, keeping=Keeping.POSTGRES, variables=own | said, file=Path(), context=context)

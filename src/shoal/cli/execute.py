@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -50,25 +49,13 @@ def command(service: str, command_line: tuple[str, ...], file: Path | None, as_j
         become(context, argv)
 
 
-def kept_back(context: ExecContext) -> dict[str, str]:
-    """The variables with secrets, which pass by the API."""
-    if context.kept_back is None:
-        return {}
-    path = Path(context.kept_back)
-    try:
-        found: dict[str, str] = json.loads(path.read_bytes())
-        path.unlink()
-    except (OSError, ValueError) as error:
-        raise EngineError(f"{path} cannot be read: {error}", way_out="try again") from error
-    return found
-
-
 def become(context: ExecContext, argv: list[str]) -> NoReturn:
     """Replaces this process. Ends with 126 or 127, as a shell does, when the command cannot be run or is not there."""
     from shoal.client.plane import entering
+    from shoal.engines.local.confidential import read_once
 
     terminal = {name: os.environ[name] for name in FROM_TERMINAL if name in os.environ}
-    env = {"PATH": os.defpath} | terminal | context.env | kept_back(context)
+    env = {"PATH": os.defpath} | terminal | context.env | read_once(context.kept_back)
     try:
         os.chdir(context.folder)
     except OSError as error:

@@ -17,11 +17,6 @@ class Kind(StrEnum):
         """The number that its clients know."""
         return _PORTS[self]
 
-    @property
-    def scheme(self) -> str:
-        """Of its URLs."""
-        return "postgresql" if self is Kind.POSTGRES else str(self)
-
 
 _PORTS = {Kind.POSTGRES: 5432, Kind.NATS: 4222, Kind.REDIS: 6379, Kind.MONGODB: 27017}
 

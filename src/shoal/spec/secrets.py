@@ -53,7 +53,7 @@ class GivenSecret(Strict):
     model_config = ConfigDict(title="Secret of a service")
 
     env: str | None = Field(default=None, description="In this variable. Default: one of its own name.")
-    file: Annotated[bool, BeforeValidator(lambda v: v)] = Field(
+    file: bool = Field(
         default=False, description="In a file (0600), whose path is in the variable `NAME_FILE`, or in that of `env`."
     )
 

@@ -16,9 +16,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from shoal import files
 from shoal.errors import StoreError
 from shoal.paths import StateFolder
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 SIZE_MAX = 64 << 10
 _VERSION = 1
@@ -94,7 +99,6 @@ class Vault:
     @contextmanager
     def _changing(self) -> Iterator[dict[str, dict[str, object]]]:
         """One at a time; what is there at the end is written, whole or not at all."""
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
         try:
             self._lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -105,20 +109,14 @@ class Vault:
                 yield rows
                 if json.dumps(rows) == before:
                     return
-                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-                with os.fdopen(descriptor, "w") as file:
-                    json.dump({"version": _VERSION, "secrets": rows}, file, indent=1)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(self._path)
+                files.write(self._path, json.dumps({"version": _VERSION, "secrets": rows}, indent=1), sync=True)
             finally:
                 os.close(lock)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             words = f"{self._path} cannot be written: {error.strerror}; nothing has changed"
             raise StoreError(words, way_out="make room, or check whose folder it is") from error
 
-    def _opened(self, cipher: _Cipher, name: str, row: Mapping[str, object]) -> str:
+    def _opened(self, cipher: AESGCM, name: str, row: Mapping[str, object]) -> str:
         from cryptography.exceptions import InvalidTag
 
         try:
@@ -133,9 +131,9 @@ class Vault:
 
     def _key(self, *, make: bool) -> bytes:
         path = key_path()
-        if make and not path.exists():
+        if make:
             try:
-                _make_key(path)
+                files.make_once(path, lambda: base64.b64encode(os.urandom(32)).decode() + "\n")
             except OSError as error:
                 raise StoreError(
                     f"the key of the secrets, {path}, cannot be made: {error.strerror}",
@@ -182,36 +180,10 @@ def key_path() -> Path:
     return Path(base, "shoal", "key")
 
 
-def _make_key(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f".key.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(base64.b64encode(os.urandom(32)) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(temporary, path)  # whoever is first has made it
-    except FileExistsError:
-        pass
-    temporary.unlink()
+def _cipher(key: bytes) -> AESGCM:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-
-class _Cipher:
-    def __init__(self, key: bytes) -> None:
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-        self._aead = AESGCM(key)
-
-    def encrypt(self, nonce: bytes, data: bytes, name: bytes) -> bytes:
-        return self._aead.encrypt(nonce, data, name)
-
-    def decrypt(self, nonce: bytes, data: bytes, name: bytes) -> bytes:
-        return self._aead.decrypt(nonce, data, name)
-
-
-def _cipher(key: bytes) -> _Cipher:
-    return _Cipher(key)
+    return AESGCM(key)
 
 
 def _text(data: bytes) -> str:

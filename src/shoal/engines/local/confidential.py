@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
+from shoal import files
 from shoal.errors import EngineError
 from shoal.model import secrets
 from shoal.model.app import App, Service
@@ -87,14 +88,14 @@ class Confidential:
 
 
 def read_once(path: str | None) -> dict[str, str]:
-    """What `apart` put there. EngineError."""
+    """What `apart` put there; nothing, where it kept nothing back. EngineError."""
     if path is None:
         return {}
     try:
         found: dict[str, str] = json.loads(Path(path).read_bytes())
         Path(path).unlink(missing_ok=True)
     except (OSError, ValueError) as error:
-        raise EngineError(f"{path} cannot be read: {error}") from error
+        raise EngineError(f"{path} cannot be read: {error}", way_out="try again") from error
     return found
 
 
@@ -115,13 +116,8 @@ def hidden_parts(env: Mapping[str, str], values: Collection[str]) -> list[list[o
 
 
 def _written(path: Path, text: str) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-        temporary.replace(path)
+        files.write(path, text)
     except OSError as error:
         raise EngineError(f"{path} cannot be written: {error.strerror}") from error
     return path

@@ -326,19 +326,13 @@ class LocalEngine:
         if migration is None:
             return
         launcher = self._launcher
-
-        async def progress(message: str) -> None:
-            now = self._clock.now()
-            event = ev.RevisionProgressed(at=now, service=service.name, revision=revision.number, message=message)
-            await self._inbox.put(event)
-
         await launcher.resources.ensure(service)
         await self._migrations.ensure(
             preparation,
             partial(launcher.migration, preparation, migration),
             partial(launcher.resources.identity, service),
             launcher.migration_log(revision),
-            progress,
+            launcher.progress(revision),
         )
 
     def migrations(self, service: str) -> list[MigrationRun]:

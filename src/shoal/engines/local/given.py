@@ -15,6 +15,7 @@ import stat
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from shoal import files
 from shoal.engines.local.keeper.mounts import nearest
 from shoal.errors import EngineError
 from shoal.model.app import App, Service
@@ -62,14 +63,9 @@ class Given:
         if path.exists():
             return path
         self._make(self._files)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            temporary.write_bytes(data)
-            temporary.chmod(mode)
-            temporary.replace(path)
+            files.write(path, data, mode=mode)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
             raise EngineError(f"{path} cannot be written: {error.strerror}") from error
         return path
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 from collections.abc import Collection
 from pathlib import Path
 
+from shoal import files
 from shoal.engines.local import names
 from shoal.errors import EngineError
 from shoal.model.app import App
@@ -57,15 +56,9 @@ class HostsFiles:
                 path.unlink(missing_ok=True)
 
     def _store(self, path: Path, text: str) -> None:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            temporary.write_text(text, "utf-8", "surrogateescape")
-            temporary.chmod(0o644)  # a service that gives up its rights must still find its peers
-            temporary.replace(path)
+            files.write(path, text, mode=0o644)  # a service that gives up its rights must still find its peers
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
             raise EngineError(f"{path} cannot be written: {error.strerror}") from error
 
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from shoal.engines.local import endings, names, old_logs, pins, surroundings
-from shoal.engines.local.confidential import Confidential, hidden_parts, hideable, read_once
+from shoal.engines.local.confidential import Confidential, hidden_parts, hideable
 from shoal.engines.local.environments import Environment, Environments
 from shoal.engines.local.given import Given
 from shoal.engines.local.hosts import HostsFiles
 from shoal.engines.local.keeper import outside
+from shoal.engines.local.keeper.registry import variables_of
 from shoal.engines.local.migrations import locked
 from shoal.engines.local.networks import resolver, ways_out
 from shoal.engines.local.networks.addresses import AddressLeases
@@ -69,6 +70,17 @@ class _Furnished:
     environment: Environment | None
     overlay: Path | None
     tools: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Inside:
+    """What a command finds that runs as a part of a service."""
+
+    place: Place
+    env: dict[str, str]
+    confidential: list[str]
+    """Values in `env` that nobody else should see."""
+    folder: Path
 
 
 class Launcher:
@@ -228,9 +240,7 @@ class Launcher:
         revision, app, edges = preparation.revision, preparation.app, preparation.edges
         # On the machine's network: there is no mesh around it, and the database is reached straight.
         service = replace(revision.service, network=Network.HOST)
-        context = self.exec_context(app, edges, replace(revision, service=service))
-        closed = read_once(context.kept_back)
-        env = {**context.env, **closed}
+        inside = self._inside(app, edges, replace(revision, service=service))
         return {
             "argv": [
                 *(sys.executable, "-I", "-S", locked.__file__, str(migration.timeout_s)),
@@ -238,10 +248,10 @@ class Launcher:
                 *self.resources.lock(service),
                 *("--", *migration.command),
             ],
-            "env": env,
-            "cwd": context.folder,
-            "hidden": hidden_parts(env, hideable(closed.values())),
-            "hide": hideable([*closed.values(), *passwords_in(closed)]),
+            "env": inside.env,
+            "cwd": str(inside.folder),
+            "hidden": hidden_parts(inside.env, hideable(inside.confidential)),
+            "hide": hideable(inside.confidential),
             "log": str(self.migration_log(revision)),
             "tag": {"kind": "migration", "started_at": self._clock.now()},
             "namespace": None,
@@ -256,12 +266,17 @@ class Launcher:
         if revision.service.is_external or isinstance(revision.service.workload, Resource):
             return
 
-        async def progress(message: str) -> None:
+        await self._furnished(revision, preparation.app, preparation.edges, self.progress(revision))
+
+    def progress(self, revision: Revision) -> Progress:
+        """Tells how far its making is."""
+
+        async def told(message: str) -> None:
             now = self._clock.now()
             event = RevisionProgressed(at=now, service=revision.service.name, revision=revision.number, message=message)
             await self._inbox.put(event)
 
-        await self._furnished(revision, preparation.app, preparation.edges, progress)
+        return told
 
     async def _furnished(self, revision: Revision, app: App, edges: EdgeMap, progress: Progress) -> _Furnished:
         service = revision.service
@@ -318,6 +333,21 @@ class Launcher:
 
     def exec_context(self, app: App, edges: EdgeMap, revision: Revision) -> ExecContext:
         """EngineError: its snapshot, or the inputs of its environment, cannot be read."""
+        inside = self._inside(app, edges, revision)
+        namespace = self._namespace(app, edges, revision.service, inside.place) or {}
+        files = namespace.get("files")
+        told, kept_back = self.confidential.apart(inside.env, inside.confidential)
+        return ExecContext(
+            env=told,
+            kept_back=kept_back,
+            folder=str(inside.folder),
+            hosts=namespace.get("hosts"),
+            nsswitch=namespace.get("nsswitch"),
+            files=json.dumps(files) if files is not None else None,
+        )
+
+    def _inside(self, app: App, edges: EdgeMap, revision: Revision) -> _Inside:
+        """Where a command finds itself that runs as a part of the service. EngineError."""
         snapshot = self.homes.snapshot_of(revision)
         service = revision.service
         environment: Environment | None = None
@@ -343,25 +373,16 @@ class Launcher:
             tools=tools,
             **self._given_at_start(app, service, edges, f"{service.name}-exec"),
         )
-        namespace = self._namespace(app, edges, service, place) or {}
-        files = namespace.get("files")
         env = surroundings.environment(self._base, app, service, edges, place)
-        told, kept_back = self.confidential.apart(env, [*place.secrets.values(), *passwords_in(place.given)])
-        return ExecContext(
-            env=told,
-            kept_back=kept_back,
-            folder=str(folder),
-            hosts=namespace.get("hosts"),
-            nsswitch=namespace.get("nsswitch"),
-            files=json.dumps(files) if files is not None else None,
-        )
+        confidential = [*place.secrets.values(), *passwords_in(place.given)]
+        return _Inside(place=place, env=env, confidential=confidential, folder=folder)
 
     def variables(self, tag: ReplicaTag, pid: int) -> Mapping[str, str]:
         """Of a running replica, for its probes by command; those of one that an earlier daemon started are read from
         its process. Empty where there are none."""
         if not tag.commands:
             return {}
-        return self._variables.get(tag.replica) or surroundings.variables_of(pid)
+        return self._variables.get(tag.replica) or variables_of(pid)
 
     def collect(
         self, revisions: Collection[Revision], *, folders: Collection[Path], pids: Collection[int], logs: set[Path]
@@ -369,7 +390,7 @@ class Launcher:
         """Removes what none of the revisions needs, and nothing that runs: `folders` are those of the replicas that do,
         `pids` their processes, `logs` what they write. Blocks."""
         app_folder = self._state.root.parent
-        used = (surroundings.variables_of(pid).get("VIRTUAL_ENV") for pid in pids)
+        used = (variables_of(pid).get("VIRTUAL_ENV") for pid in pids)
         environments = {Path(folder) for folder in used if folder}
         try:
             for revision in revisions:

@@ -93,16 +93,6 @@ def _moves(service: Service, place: Place, env: Mapping[str, str]) -> dict[str, 
     return preload.variables(env, {service.port: place.port, **further})
 
 
-def variables_of(pid: int) -> dict[str, str]:
-    """What a process was started with. Empty: it has ended, or there is no /proc."""
-    try:
-        found = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return {}
-    pairs = (entry.partition(b"=") for entry in found)
-    return {os.fsdecode(key): os.fsdecode(value) for key, equals, value in pairs if equals}
-
-
 def argv(app: App, service: Service, edges: EdgeMap, place: Place) -> list[str]:
     """The command line of a replica."""
     workload = service.workload

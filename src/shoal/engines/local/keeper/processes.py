@@ -21,6 +21,7 @@ from .registry import (
     session_members,
     start_ticks,
     valid_name,
+    variables_of,
 )
 from .taps import Desk, Tap
 
@@ -356,17 +357,6 @@ class Processes:
             self.taps.remove(tap)
         if tap in self.new_taps:
             self.new_taps.remove(tap)
-
-
-def variables_of(pid: int) -> dict[str, str]:
-    """What a process was started with. Empty: it has ended."""
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            entries = file.read().split(b"\0")
-    except OSError:
-        return {}
-    pairs = (os.fsdecode(entry).partition("=") for entry in entries)
-    return {key: value for key, equals, value in pairs if equals}
 
 
 def hidden_values(hidden: object, env: dict[str, str]) -> list[bytes]:

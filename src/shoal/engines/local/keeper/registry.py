@@ -238,3 +238,14 @@ def children_of(parent: int) -> list[int]:
             if fields and int(fields[1]) == parent and fields[0] not in "ZX":
                 found.append(int(entry))
     return found
+
+
+def variables_of(pid: int) -> dict[str, str]:
+    """What a process was started with. Empty: it has ended."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            entries = file.read().split(b"\0")
+    except OSError:
+        return {}
+    pairs = (os.fsdecode(entry).partition("=") for entry in entries)
+    return {key: value for key, equals, value in pairs if equals}

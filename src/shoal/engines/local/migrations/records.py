@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
+from shoal import files
 from shoal.errors import EngineError
 from shoal.model.migration import SUCCEEDED, MigrationRun
 
@@ -40,14 +40,8 @@ class Records:
         """EngineError: it cannot be written."""
         path = self._folder / f"{service}.json"
         rows = [asdict(one) for one in [*self.of(service), record][-KEPT:]]
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            with temporary.open("w") as file:
-                json.dump(rows, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            files.write(path, json.dumps(rows, indent=1), sync=True)
         except OSError as error:
             raise EngineError(
                 f"{path} cannot be written: {error.strerror}", way_out="make room, and deploy again"

@@ -26,14 +26,13 @@ _READY_S_MAX = 60.0
 """How long a replica that starts waits for a PostgreSQL that is not there at the moment."""
 _AGAIN_S = 0.25
 _OF_LIBPQ = {
-    "sslmode": "PGSSLMODE",
-    "sslrootcert": "PGSSLROOTCERT",
-    "sslcert": "PGSSLCERT",
-    "sslkey": "PGSSLKEY",
-    "connect_timeout": "PGCONNECT_TIMEOUT",
+    "host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE",
+    "sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY",
+    "options": "PGOPTIONS", "channel_binding": "PGCHANNELBINDING", "passfile": "PGPASSFILE",
+    "target_session_attrs": "PGTARGETSESSIONATTRS", "connect_timeout": "PGCONNECT_TIMEOUT",
     "application_name": "PGAPPNAME",
-    "options": "PGOPTIONS",
-}
+}  # fmt: skip
+"""What the query of a PostgreSQL URL may say, and libpq's variable for it."""
 _AWAY = ("refused", "starting up", "shutting down", "in recovery", "closed the connection")
 """What psql says of a server that comes back by itself."""
 _PASSED = ("PATH", "HOME", "LANG", "TZ", "XDG_RUNTIME_DIR")
@@ -172,15 +171,6 @@ class Resources:
     def sqlite_file(self, owner: str) -> Path:
         return self._state.data / owner / f"{owner}.sqlite3"
 
-    def superuser(self, resource: str) -> tuple[Path, Place, int]:
-        """For dumps: the programs, the place, the port. EngineError."""
-        place = self._place(resource, Kind.POSTGRES)
-        return programs.postgres_folder(), place, place.port(lambda: self._leases.lease(resource))
-
-    def monitoring(self, resource: str) -> int:
-        """The port of NATS' own report, on 127.0.0.1."""
-        return self._monitoring(self._place(resource, Kind.NATS), resource)
-
     def _monitoring(self, place: Place, name: str) -> int:
         return place.port(lambda: self._leases.lease(f"{name}:monitoring"), "monitoring")
 
@@ -215,13 +205,13 @@ def passwords_in(variables: Mapping[str, str]) -> list[str]:
 
 
 def of_url(url: str) -> dict[str, str]:
-    """libpq's variables for the URL of a database."""
+    """libpq's variables for the URL of a database; what its query says of them wins, as it does for libpq."""
     parts = urlsplit(url)
-    further = {name: value for name, value in parse_qsl(parts.query) if name in _OF_LIBPQ}
-    return {_OF_LIBPQ[name]: value for name, value in further.items()} | postgres.variables(
+    plain = postgres.variables(
         parts.hostname or "",
         parts.port or Kind.POSTGRES.port,
         unquote(parts.username or ""),
         unquote(parts.password or ""),
         unquote(parts.path.strip("/")),
     )
+    return plain | {_OF_LIBPQ[key]: value for key, value in parse_qsl(parts.query) if key in _OF_LIBPQ}

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from shoal import files
 from shoal.errors import EngineError
 from shoal.paths import StateFolder
 
@@ -82,20 +83,7 @@ def make(place: Place) -> None:
 def kept(path: Path, make: Callable[[], str]) -> str:
     """A file's text, 0600, which is made once. EngineError."""
     try:
-        if path.exists():
-            return path.read_text("ascii").strip()
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(make())
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(temporary, path)  # whoever is first has made it
-        except FileExistsError:
-            pass
-        temporary.unlink()
+        files.make_once(path, make)
         return path.read_text("ascii").strip()
     except OSError as error:
         raise EngineError(f"{path} cannot be kept: {error.strerror}") from error

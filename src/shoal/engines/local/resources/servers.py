@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 
+from shoal import files
 from shoal.engines.local.resources import programs
 from shoal.engines.local.resources.place import Place
 from shoal.errors import EngineError
@@ -71,14 +71,9 @@ def _is_podman() -> bool:
 
 
 def _written(path: Path, text: str, *, mode: int = 0o600) -> Path:
-    """Atomically. EngineError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """EngineError."""
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-        temporary.chmod(mode)
-        temporary.replace(path)
+        files.write(path, text, mode=mode)
     except OSError as error:
         raise EngineError(f"{path} cannot be written: {error.strerror}") from error
     return path
