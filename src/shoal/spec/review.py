@@ -74,7 +74,7 @@ class Review:
                 self._drop_empty(value, here)
             elif value is None and loc[2:] == ("calls",):
                 plain[key] = {}  # a name alone, among others that have something to say
-            elif (value is None and loc in (("volumes",), ("resources",), ("secrets",))) or loc[2:] == ("secrets",):
+            elif value is None and (loc in (("volumes",), ("resources",), ("secrets",)) or loc[2:] == ("secrets",)):
                 plain[key] = {}  # as Compose writes them
             elif value is None:
                 hint = "write '' for an empty one" if "env" in loc else "give it one, or remove it"
