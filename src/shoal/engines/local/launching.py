@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from shoal.engines.local import endings, names, old_logs, pins, surroundings
+from shoal.engines.local import endings, names, old_logs, pins, sdk, surroundings
 from shoal.engines.local.confidential import Confidential, hidden_parts, hideable
 from shoal.engines.local.environments import Environment, Environments
 from shoal.engines.local.given import Given
@@ -134,6 +134,7 @@ class Launcher:
             ports={name: where.port for name, _, where in ports},
             socket=Path(address.path) if isinstance(address, UnixAddress) else None,
             overlay=shared.overlay,
+            sdk=await asyncio.to_thread(sdk.folder, self._state),
             tools=shared.tools,
             **await asyncio.to_thread(self._given_at_start, app, service, edges, launch.replica),
         )
@@ -322,6 +323,7 @@ class Launcher:
             environment=environment,
             named=False,
             secrets=defaultdict(str),  # a build has none: what it makes is kept, and its log is not looked through
+            sdk=sdk.folder(self._state),
             tools=tools,
         )
         return Furnishing(
@@ -370,6 +372,7 @@ class Launcher:
             data_dir=self._data_folder(service),
             environment=environment,
             named=self._is_named(service),
+            sdk=sdk.folder(self._state),
             tools=tools,
             **self._given_at_start(app, service, edges, f"{service.name}-exec"),
         )

@@ -45,6 +45,8 @@ class Place:
     socket: Path | None = None
     """Where an ASGI or WSGI application listens."""
     overlay: Path | None = None
+    sdk: Path | None = None
+    """A folder of packages that its Python finds after its own: `shoal.sdk`."""
     given: Mapping[str, str] = field(default_factory=dict)
     """Where its data is, and whatever else is known at its start alone; the user's own variables win over it."""
     secrets: Mapping[str, str] = field(default_factory=dict)
@@ -83,6 +85,8 @@ def environment(base: Mapping[str, str], app: App, service: Service, edges: Edge
     for key, value in service.env:
         text = _with_port(fill_in(value, values, port=place.port, ports=place.ports), place.port)
         env[key] = secrets.fill(text, place.secrets)
+    if place.sdk is not None and place.environment is not None:
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, (env.get("PYTHONPATH"), str(place.sdk))))
     return env | _moves(service, place, env)
 
 

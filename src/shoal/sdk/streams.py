@@ -1,0 +1,100 @@
+"""NATS JetStream, as outbox and inbox use it: two streams, and a connection that is made anew when it breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import nats
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy, RetentionPolicy, StreamConfig
+from nats.js.errors import APIError, NotFoundError
+
+EVENTS = "SHOAL_EVENTS"
+DEAD = "SHOAL_DEAD"
+ANSWER_S = 2.0
+"""How long NATS may take to answer before the connection is given up."""
+_DAY_S = 24 * 3600
+_AGAIN_S = (0.1, 0.25, 0.5, 1.0, 2.0)
+_STREAMS = {
+    # A full stream takes nothing more: what is not in it stays in the outbox. Dropping the oldest would lose events.
+    EVENTS: StreamConfig(
+        name=EVENTS, subjects=["events.>"], max_age=7 * _DAY_S, max_bytes=2**30, discard=DiscardPolicy.NEW,
+        duplicate_window=600,
+    ),
+    DEAD: StreamConfig(
+        name=DEAD, subjects=["dead.>"], retention=RetentionPolicy.WORK_QUEUE, max_bytes=2**28,
+        discard=DiscardPolicy.NEW,
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    client: Client
+    js: JetStreamContext
+
+
+def nats_url(written: str | None) -> str:
+    return written or os.environ.get("NATS_URL", "")
+
+
+@asynccontextmanager
+async def connected(url: str, name: str) -> AsyncIterator[Streams]:
+    """Both streams are there. Raises what nats-py raises: the caller begins anew, see `keep_at`."""
+    client = await nats.connect(
+        url,
+        name=name,
+        allow_reconnect=False,
+        connect_timeout=2,
+        error_cb=_quiet,
+        max_outstanding_pings=2,
+        ping_interval=10,
+    )
+    try:
+        js = client.jetstream(timeout=ANSWER_S)
+        for stream in _STREAMS.values():
+            await _ensure(js, stream)
+        yield Streams(client, js)
+    finally:
+        try:
+            await client.close()
+        except (OSError, nats.errors.Error):
+            pass
+
+
+async def keep_at(work: Callable[[], Awaitable[None]], log: logging.Logger, what: str) -> None:
+    """Does it again and again, for ever: a broker or a database that is away comes back. Says so once each time."""
+    failures = 0
+    while True:
+        began = asyncio.get_running_loop().time()
+        try:
+            await work()
+            failures = 0
+        except Exception as error:
+            if asyncio.get_running_loop().time() - began > 5.0:
+                failures = 0
+            if failures == 0:
+                log.warning("%s: %s: %s; going on trying", what, type(error).__name__, error)
+            await asyncio.sleep(_AGAIN_S[min(failures, len(_AGAIN_S) - 1)])
+            failures += 1
+
+
+async def _ensure(js: JetStreamContext, wanted: StreamConfig) -> None:
+    assert wanted.name is not None
+    try:
+        await js.stream_info(wanted.name)
+    except NotFoundError:
+        try:
+            await js.add_stream(wanted)
+        except APIError:
+            await js.stream_info(wanted.name)  # another replica was first
+
+
+async def _quiet(_: Exception) -> None:
+    """Errors reach whoever waits; nats-py would print them too."""
