@@ -2,8 +2,8 @@
 
     <state>/envs/sdk/shoal/sdk    a link to the SDK of this Shoal
 
-A folder for `PYTHONPATH`. Its `shoal` has no `__init__.py`: a whole Shoal in a service's environment, or a package of the
-user's that is called so, goes before it, for Python takes a namespace only where there is no package.
+A folder for `PYTHONPATH`. Its `shoal` has no `__init__.py`: a whole Shoal in a service's environment, or a package of
+the user's that is called so, goes before it, for Python takes a namespace only where there is no package.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def folder(state: StateFolder) -> Path:
     root = state.environments / "sdk"
     link = root / "shoal" / "sdk"
     try:
-        if os.path.lexists(link) and os.readlink(link) == str(SDK):
+        if link.is_symlink() and link.readlink() == SDK:
             return root
         link.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = link.with_name(f".sdk-{os.getpid()}")
