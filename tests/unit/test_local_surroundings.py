@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from shoal.engines.local import surroundings, tags
+from shoal.engines.local import sdk, surroundings, tags
 from shoal.engines.local.environments import Environment
 from shoal.engines.local.surroundings import Place
 from shoal.engines.local.tags import ReplicaTag
 from shoal.model.app import App, Command, PythonApp, Service
 from shoal.model.replica import Address, TcpAddress, UnixAddress
 from shoal.model.topology import DENIED, Edge, EdgeMap
+from shoal.paths import StateFolder
 from shoal.testing.apps import app, service
 
 EDGES = EdgeMap(
@@ -78,6 +81,40 @@ def test_its_python_environment_comes_first_on_the_path() -> None:
     assert env["PATH"] == "/envs/1/bin:/usr/bin"
     assert env["VIRTUAL_ENV"] == "/envs/1"
     assert env["HOME"] == "/root"
+
+
+def test_the_sdk_is_behind_what_the_user_has_on_the_path() -> None:
+    python = Environment(python=Path("/envs/a/bin/python"), folder=Path("/envs/a"))
+    at = place(environment=python, sdk=Path("/envs/sdk"))
+    assert variables(web(workload=PythonApp(module="a", attribute="b")), at)["PYTHONPATH"] == "/envs/sdk"
+    mine = web(workload=PythonApp(module="a", attribute="b"), env=(("PYTHONPATH", "/mine"),))
+    assert variables(mine, at)["PYTHONPATH"] == "/mine:/envs/sdk"
+    assert "PYTHONPATH" not in variables(web(), place(sdk=Path("/envs/sdk")))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_service_without_shoal_finds_the_sdk_and_one_with_it_its_own(whole: bool, tmp_path: Path) -> None:
+    state = StateFolder(tmp_path / ".shoal")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "__init__.py").write_text("")
+    link = state.environments / "sdk" / "shoal" / "sdk"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "other")  # of a Shoal before an upgrade
+    found = [sdk.folder(state) for _ in range(2)]
+    assert found[0] == found[1] == state.environments / "sdk"
+    path = [str(found[0])]
+    if whole:
+        (tmp_path / "site" / "shoal" / "sdk").mkdir(parents=True)
+        for package in ("shoal", "shoal/sdk"):
+            (tmp_path / "site" / package / "__init__.py").write_text("")
+        path.append(str(tmp_path / "site"))
+    # -S: none of this environment's packages, Shoal among them.
+    script = f"import shoal{'' if whole else '.sdk.context'} as found; print(found.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", script],
+        env={"PYTHONPATH": ":".join(path)}, capture_output=True, text=True, check=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.stdout.strip().startswith(path[-1])
 
 
 def test_nothing_of_the_daemons_own_python_reaches_a_service() -> None:

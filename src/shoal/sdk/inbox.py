@@ -39,7 +39,7 @@ from shoal.sdk.events import Event
 
 Handler = Callable[[Event, AsyncSession], Awaitable[None]]
 _H = TypeVar("_H", bound=Handler)
-ACK_WAIT_S = 10.0
+ACK_WAIT_S = 5.0
 """After which an event whose replica has died goes to another one; while a handler works, it says so in time."""
 _FETCH_S = 2.0
 _AGAIN_S = (0.1, 0.3, 1.0, 3.0)

@@ -1,0 +1,208 @@
+"""From a transaction in one service to one in another, over the real NATS and PostgreSQL, which are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Column, Integer, MetaData, Table, func, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from shoal.sdk import database, dead, streams, tables
+from shoal.sdk.inbox import Event, Inbox
+from shoal.sdk.outbox import Outbox, Relay
+from tests.support.nats import Nats, nats
+from tests.support.postgres import Postgres, postgres
+
+pytestmark = pytest.mark.integration
+
+METADATA = MetaData()
+SEEN = Table(
+    "seen",
+    METADATA,
+    Column("thing", Integer, primary_key=True, autoincrement=False),
+    Column("version", Integer, nullable=False),
+    Column("times", Integer, nullable=False),
+)
+for declare in (tables.outbox, tables.inbox):
+    declare(METADATA)
+THINGS = 5
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[Nats]:
+    with nats() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    with postgres() as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def engine_of(url: str) -> AsyncIterator[AsyncEngine]:
+    engine = database.engine(url)
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(METADATA.create_all)
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+async def change(engine: AsyncEngine, outbox: Outbox, versions: range) -> None:
+    for version in versions:
+        async with AsyncSession(engine) as session, session.begin():
+            for thing in range(THINGS):
+                data = {"thing": thing, "version": version}
+                await outbox.add(session, type="thing.changed", subject=str(thing), data=data)
+
+
+def consumer(engine: AsyncEngine, name: str, source: str, url: str) -> Inbox:
+    """Refuses what does not follow in order: it would be a dead letter."""
+    inbox = Inbox(engine, name=name, nats_url=url, tries=2)
+    insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+
+    @inbox.on(source, "thing.changed")
+    async def changed(event: Event, session: AsyncSession) -> None:
+        row = {"thing": event.data["thing"], "version": event.data["version"], "times": 1}
+        counted = {"version": row["version"], "times": SEEN.c.times + 1}
+        follows = SEEN.c.version == row["version"] - 1
+        kept = insert(SEEN).values(row).on_conflict_do_update(index_elements=["thing"], set_=counted, where=follows)
+        if (await session.execute(kept.returning(SEEN.c.thing))).first() is None:
+            raise LookupError(f"{row} does not follow")
+
+    return inbox
+
+
+async def applied(engine: AsyncEngine) -> int:
+    async with engine.connect() as connection:
+        return (await connection.execute(select(func.coalesce(func.sum(SEEN.c.times), 0)))).scalar_one()
+
+
+async def until_applied(engine: AsyncEngine, wanted: int) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(Exception):
+                if await applied(engine) >= wanted:
+                    return
+            await asyncio.sleep(0.05)
+
+
+async def dead_letters(broker: Nats, inbox: str) -> list[dead.Letter]:
+    async with streams.connected(broker.url, "test") as connection:
+        return [letter async for letter in dead.letters(connection, inbox)]
+
+
+@pytest.mark.parametrize("kind", ["postgres", "sqlite"])
+def test_events_arrive_once_and_in_order_by_two_relays_and_two_consumers(
+    kind: str, broker: Nats, server: Postgres, tmp_path: Path
+) -> None:
+    url = server.database() if kind == "postgres" else f"sqlite:///{tmp_path / 'x.sqlite3'}"
+    outbox = Outbox(f"both-{kind}", metadata=METADATA)
+
+    async def body() -> None:
+        async with engine_of(url) as engine, contextlib.AsyncExitStack() as stack:
+            for _ in range(2):
+                await stack.enter_async_context(Relay(outbox, engine, broker.url))
+                await stack.enter_async_context(consumer(engine, f"in-{kind}", outbox.source, broker.url))
+            await change(engine, outbox, range(20))
+            await until_applied(engine, 20 * THINGS)
+            async with engine.connect() as connection:
+                assert (await connection.execute(select(func.count()).select_from(outbox.table))).scalar_one() == 0
+                assert set(await connection.scalars(select(SEEN.c.version))) == {19}
+
+    asyncio.run(body())
+    assert asyncio.run(dead_letters(broker, f"in-{kind}")) == []
+
+
+def test_killed_brokers_and_databases_lose_nothing_and_apply_nothing_twice() -> None:
+    outbox = Outbox("killed", metadata=METADATA)
+
+    async def body(broker: Nats, server: Postgres, url: str) -> None:
+        async with engine_of(url) as engine:
+            broker.kill()
+            async with Relay(outbox, engine, broker.url), consumer(engine, "killed", "killed", broker.url):
+                await change(engine, outbox, range(10))  # NATS is away: nobody waits for it
+                await asyncio.to_thread(broker.start)
+                await until_applied(engine, 3 * THINGS)
+                broker.kill()
+                await asyncio.to_thread(broker.start)
+                await change(engine, outbox, range(10, 20))
+                await until_applied(engine, 12 * THINGS)
+                server.kill()
+                await asyncio.to_thread(server.start)
+                await change(engine, outbox, range(20, 30))
+                await until_applied(engine, 30 * THINGS)
+            assert await applied(engine) == 30 * THINGS
+
+    with nats() as broker, postgres() as server:
+        asyncio.run(body(broker, server, server.database()))
+        assert asyncio.run(dead_letters(broker, "killed")) == []
+
+
+def test_what_cannot_be_applied_is_a_dead_letter_that_can_be_replayed(
+    broker: Nats, server: Postgres, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = server.database()
+    outbox = Outbox("poison", metadata=METADATA)
+    mended = False
+
+    async def body(*, versions: range, wanted: int) -> None:
+        async with engine_of(url) as engine:
+            inbox = Inbox(engine, name="poison", nats_url=broker.url, tries=2)
+
+            @inbox.on("poison", "thing.changed")
+            async def changed(event: Event, session: AsyncSession) -> None:
+                if event.data["version"] == 1 and not mended:
+                    raise ZeroDivisionError("version 1 is\nbad")
+                row = {"thing": 100 * event.data["version"] + event.data["thing"], "version": 0, "times": 1}
+                await session.execute(SEEN.insert().values(row))
+
+            async with Relay(outbox, engine, broker.url), inbox:
+                await change(engine, outbox, versions)
+                await until_applied(engine, wanted)
+
+    asyncio.run(body(versions=range(3), wanted=2 * THINGS))
+    monkeypatch.setenv("NATS_URL", broker.url)
+    assert dead.main(["list", "--json", "--inbox", "poison"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [letter["subject"] for letter in listed] == ["events.poison.thing.changed"] * THINGS
+    assert "ZeroDivisionError('version 1 is\\nbad')" in listed[0]["error"]
+    assert dead.main(["drop", "999999"]) == 1
+    assert dead.main(["drop", str(listed[0]["id"])]) == 0
+    mended = True
+    assert dead.main(["replay", "--inbox", "poison"]) == 0
+    assert f"replayed {THINGS - 1}" in capsys.readouterr().out
+    asyncio.run(body(versions=range(0), wanted=3 * THINGS - 1))
+    assert dead.main(["list", "--inbox", "poison"]) == 0
+    assert "no dead letters" in capsys.readouterr().out
+
+
+def test_a_relay_that_dies_leaves_its_place_to_another(broker: Nats, server: Postgres) -> None:
+    url = server.database()
+    outbox = Outbox("leader", metadata=METADATA)
+
+    async def body() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            first, second = [await stack.enter_async_context(engine_of(url)) for _ in range(2)]
+            leading = Relay(outbox, first, broker.url)
+            async with leading, consumer(second, "leader", "leader", broker.url):
+                await change(second, outbox, range(1))
+                await until_applied(second, THINGS)
+                async with Relay(outbox, second, broker.url):
+                    # As kill -9 of the first would end its session.
+                    end = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+                    async with second.begin() as connection:
+                        await connection.execute(text(end))
+                    await change(second, outbox, range(1, 3))
+                    await until_applied(second, 3 * THINGS)
+
+    asyncio.run(body())
