@@ -10,6 +10,7 @@ import pytest
 
 from shoal.errors import UsageError
 from shoal.model.app import App, Command, Gateway, Names, PythonApp, Route, Service
+from shoal.model.resources import Database, Keeping
 from shoal.spec.load import app_from_target, load_app, load_text
 from shoal.spec.problems import SpecError
 from shoal.spec.schema import AppFile, json_schema
@@ -254,6 +255,9 @@ WEB = "{run: 'a:b', port: 1}"
         ("secrets: {SEED: {generate: 8}}\nservices: {web: {command: x}}", "must be a number of bytes from 16 to 512"),
         ("services: {web: {command: 'x ${secret.TOKEN}'}}", "a secret in a command line can be seen by everybody"),
         ("services: {web: {command: x, database: postgress}}", "there is no resource 'postgress'; did you mean 'postgres'?"),
+        ("services: {web: {command: x, database: '${FOO}'}}", "1:41: services.web.database: the variable FOO is not set"),
+        ("services: {web: {command: x, database: '${FOO:-postgress}'}}", "1:40: services.web.database: there is no resource 'postgress'"),
+        ("services: {web: {command: x, uses: ['${FOO}']}}", "services.web.uses[0]: the variable FOO is not set"),
         ("services: {web: {command: x, uses: [natz]}}", "there is no resource 'natz'; did you mean 'nats'?"),
         ("services: {postgres: {command: x}, web: {command: x, database: postgres}}", "and there is a service or a job of that name"),
         ("resources: {db: {}}\nservices: {web: {command: x}}", "resources.db: its kind is missing; add 'kind'"),
@@ -293,6 +297,16 @@ def test_a_wrong_file_says_what_and_where(text: str, expected: str) -> None:
     found = problems(text)
     assert any(expected in line for line in found), found
     assert len(found) == 1, found
+
+
+def test_the_machine_says_where_data_is_kept() -> None:
+    entry = "{command: x, database: '${SHOP_DATABASE:-postgres}', uses: ['${QUEUE:-nats}']}"
+    kept = load(f"services: {{web: {entry}}}").services[-1]
+    assert kept.database is not None
+    assert (kept.database.keeping, [use.name for use in kept.uses]) == ("postgres", ["nats"])
+    in_a_file = load(f"services: {{web: {entry}}}", SHOP_DATABASE="sqlite", QUEUE="redis")
+    assert [service.name for service in in_a_file.services] == ["redis", "web"]
+    assert in_a_file.services[-1].database == Database(keeping=Keeping.SQLITE, owner="web")
 
 
 def test_all_problems_are_told_at_once_in_the_order_of_the_file() -> None:

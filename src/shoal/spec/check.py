@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from shoal.model import secrets
 from shoal.model.app import (
@@ -48,6 +49,7 @@ RESERVED = ("localhost", "envoy", "daemon", "keeper")
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*\Z")
 _NUMBER = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)\Z")
 """What resolvers take for an IPv4 address in one number."""
+_P = TypeVar("_P", ServiceFile, JobFile)
 
 
 def build(document: Document, folder: Path, environ: Mapping[str, str], hostname: str) -> App:
@@ -85,8 +87,12 @@ class _Check:
         self.review = Review(document)
         self.folder, self.environ, self.hostname = folder, environ, hostname
         read = self.review.read()
-        services = {name: with_defaults(service, read.defaults) for name, service in read.services.items()}
-        self.file: AppFile = read.model_copy(update={"services": services})
+        services = {
+            name: self._with_data(("services", name), with_defaults(service, read.defaults))
+            for name, service in read.services.items()
+        }
+        jobs = {name: self._with_data(("jobs", name), job) for name, job in read.jobs.items()}
+        self.file: AppFile = read.model_copy(update={"services": services, "jobs": jobs})
         self.variables = Variables(self.review, folder, environ)
         raw = document.plain.get("services") if isinstance(document.plain, dict) else None
         named = {str(loc[1]) for loc in document.places if len(loc) == 2 and loc[0] == "services"}
@@ -114,6 +120,21 @@ class _Check:
         made = tuple((name, one.generate or 0) for name, one in self.file.secrets.items())
         gateway, folder = self._gateway(), str(self.folder)
         return App(name=name, services=tuple(services), gateway=gateway, folder=folder, secrets=made)
+
+    def _with_data(self, loc: Loc, part: _P) -> _P:
+        """`database` and `uses` with the variables in them filled in: one app file serves a laptop and a server."""
+        scope = references.Scope(services=(), calls=(), has_port=False, environ=self.environ)
+        changed: dict[str, object] = {}
+        if isinstance(part.database, str):
+            text, flaws = references.fill(part.database, scope)
+            self._report((*loc, "database"), flaws)
+            changed["database"] = None if flaws else text
+        if part.uses:
+            filled = [references.fill(name, scope) for name in part.uses]
+            for i, (_, flaws) in enumerate(filled):
+                self._report((*loc, "uses", i), flaws)
+            changed["uses"] = [text for text, flaws in filled if not flaws]
+        return part.model_copy(update=changed)
 
     def _resources(self) -> Resources:
         parts: dict[Loc, ServiceFile | JobFile] = {("services", n): part for n, part in self.file.services.items()}

@@ -539,8 +539,9 @@ class ServiceFile(TrafficKeys):
         default=None,
         description="Its own database: `postgres` (one PostgreSQL of the app, with a database and a role for each "
         "service), `sqlite` (a file), or the name of a resource of kind `postgres`; `{of: <service>}` for that of "
-        "another service. It finds `DATABASE_URL`, and of PostgreSQL `PGHOST` and the like.",
-        examples=["postgres", "sqlite", {"of": "user-service"}],
+        "another service. It finds `DATABASE_URL`, and of PostgreSQL `PGHOST` and the like. Variables are "
+        "filled in, here and in `uses`.",
+        examples=["postgres", "sqlite", "${SHOP_DATABASE:-postgres}", {"of": "user-service"}],
     )
     secrets: GivenSecrets = Field(
         default_factory=dict,
