@@ -83,12 +83,15 @@ def _install_starlette(app: Any) -> None:
         assert isinstance(error, Problem)
         return answer(error)
 
-    async def on_http(_: Any, error: Exception) -> Response:
+    async def on_http(request: Any, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code in (204, 304):
             return Response(status_code=error.status_code, headers=error.headers)
         detail = "" if error.detail == _phrase(error.status_code) else str(error.detail)
-        return answer(Problem(error.status_code, detail=detail, headers=dict(error.headers or {})))
+        headers = dict(error.headers or {})
+        if error.status_code == 405 and (allowed := _allowed(request)):
+            headers["Allow"] = allowed
+        return answer(Problem(error.status_code, detail=detail, headers=headers))
 
     async def on_any(_: Any, error: Exception) -> Response:
         return answer(Problem(500))
@@ -109,6 +112,17 @@ def _install_starlette(app: Any) -> None:
 
     if isinstance(app, FastAPI):
         app.add_exception_handler(RequestValidationError, on_invalid)
+
+
+def _allowed(request: Any) -> str:
+    """The methods of all routes of that path; Starlette names those of the first one only."""
+    from starlette.routing import Match
+
+    methods: set[str] = set()
+    for route in request.scope["app"].routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return ", ".join(sorted(methods))
 
 
 def _install_flask(app: Any) -> None:

@@ -50,7 +50,8 @@ async def _ready() -> bool:
 
 
 def _starlette() -> Any:
-    return Starlette(routes=[Route(path, handler) for path, handler in ROUTES.items()])
+    routes = [Route(path, handler) for path, handler in ROUTES.items()]
+    return Starlette(routes=[*routes, Route("/gone", _gone, methods=["DELETE"])])
 
 
 def _fastapi() -> Any:
@@ -62,6 +63,7 @@ def _fastapi() -> Any:
 
     for path, handler in ROUTES.items():
         app.add_route(path, handler)
+    app.delete("/gone")(_gone)
     return app
 
 
@@ -75,6 +77,7 @@ def _flask() -> Any:
         )
 
     @app.get("/gone")
+    @app.delete("/gone")
     def gone() -> str:
         flask.abort(410)
 
@@ -120,6 +123,12 @@ def ask(request: pytest.FixtureRequest) -> Ask:
     health.install(app, ready=_ready)
     app.add_middleware(deadline.Middleware)
     return _ask_asgi(app)
+
+
+def test_a_method_that_a_path_does_not_have_is_answered_by_all_that_it_has(ask: Ask) -> None:
+    answer = ask("PUT", "/gone")
+    assert answer.status_code == 405
+    assert {"GET", "DELETE"} <= set(answer.headers["allow"].split(", "))
 
 
 def test_a_problem_is_said_in_the_words_of_rfc_9457(ask: Ask) -> None:
