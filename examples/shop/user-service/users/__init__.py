@@ -1,0 +1,1 @@
+"""user-service: accounts, and tokens that tell other services who asks."""
