@@ -1,0 +1,29 @@
+"""Where alembic finds the database: where the service finds it, in `DATABASE_URL`."""
+
+from __future__ import annotations
+
+import asyncio
+
+from alembic import context
+from products.models import Base
+from sqlalchemy import Connection
+
+from shoal.sdk import database
+
+
+def migrate(connection: Connection) -> None:
+    context.configure(connection=connection, target_metadata=Base.metadata)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def main() -> None:
+    engine = database.engine()
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(migrate)
+    finally:
+        await engine.dispose()
+
+
+asyncio.run(main())
