@@ -27,6 +27,7 @@ from shoal.control.commands import Commands
 from shoal.control.controller import Controller
 from shoal.control.inbox import Inbox
 from shoal.control.journal import Feed
+from shoal.control.lag import LagWatch
 from shoal.control.routing import Routing
 from shoal.control.status import Identity
 from shoal.engines.local.confidential import Confidential
@@ -140,6 +141,8 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
     controller.note(ev.DaemonStarted(at=clock.now(), pid=os.getpid(), version=shoal.__version__, adopted=adopted))
     for problem in store.problems:
         controller.note(ev.Warned(at=clock.now(), subject="daemon", message=problem))
+    lag = LagWatch(engine.lag_reader, clock)
+    stack.push_async_callback(lag.close)
     commands = Commands(
         controller,
         store=store,
@@ -151,6 +154,7 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
             names=engine.names_mode,
             names_reason=engine.names_reason,
             no_way_out=engine.no_way_out,
+            socket=str(state.api_socket),
         ),
         check_ports=lambda app: [
             *engine.check_networks(app),
@@ -158,6 +162,7 @@ async def _compose_and_run(state: StateFolder, stack: AsyncExitStack) -> None:
             *engine.check_ports(app),
         ],
         migrations=engine.migrations,
+        lag=lag,
         context=lambda desired, service: engine.exec_context(
             desired.app, controller.edges, desired.targets[service].revision
         ),

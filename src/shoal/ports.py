@@ -13,6 +13,7 @@ from shoal.mesh.snapshot import Snapshot
 from shoal.model.app import App
 from shoal.model.event import Event
 from shoal.model.journal import JournalEntry as JournalEntry
+from shoal.model.lag import Lag
 from shoal.model.replica import Address, Replica
 from shoal.model.topology import EdgeMap
 from shoal.model.world import Desired, Revision
@@ -159,6 +160,15 @@ class DrainMeter(Protocol):
 
     def watch(self, replicas: Collection[Drained]) -> None:
         """Reports these from now on, and no others; none: rests. Cheap to call again with the same ones."""
+        ...
+
+
+class LagReader(Protocol):
+    """Asks the brokers and the databases of an app how far events are behind."""
+
+    async def read(self, app: App) -> Lag:
+        """Now. Takes a second at the most, whoever is silent; what is away is part of the answer. Starts and makes
+        nothing, and leaves out what was never started."""
         ...
 
 

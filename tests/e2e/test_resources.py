@@ -136,6 +136,25 @@ def test_a_password_is_in_no_record_and_on_no_command_line(data: Data) -> None:
     assert not [password for password in passwords if any(password in text for text in told)]
 
 
+def test_an_outbox_that_is_full_shows_in_status_in_explain_and_as_a_metric(data: Data) -> None:
+    cart = data.variables("cart-service")
+    table = "create table shoal_outbox (id int primary key, created_at double precision)"
+    row = "insert into shoal_outbox values (1, extract(epoch from now()) - 7300)"
+    assert data.psql(f"{table}; {row}", **cart).returncode == 0
+    status = data.shoal.wait_for_status(
+        lambda status: [one["name"] for one in status["services"] if one["outbox"]] == ["cart-service"], "its outbox"
+    )
+    assert not [one["lag_unknown"] for one in status["services"] if one["lag_unknown"]]
+    assert status["socket"] == str(data.shoal.run / "api.sock")
+    words = "1 event not yet published, the oldest 2h old"
+    assert f"\ncart-service: {words}\n" in data.shoal.shoal("status").stdout
+    assert f"\nEvents out: {words}\n" in data.shoal.shoal("explain", "cart-service").stdout
+    metrics = data.shoal.read("/metrics").splitlines()
+    assert 'shoal_outbox_pending{service="cart-service"} 1' in metrics
+    assert 'shoal_replicas_ready{service="nats"} 1' in metrics
+    assert data.psql("drop table shoal_outbox", **cart).returncode == 0
+
+
 def scaled(data: Data, service: str, replicas: int) -> None:
     data.shoal.shoal("scale", service, str(replicas), check=False)
     data.shoal.wait_for_status(

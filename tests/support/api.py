@@ -173,6 +173,7 @@ class FakeCommands:
     asked: list[Any] = field(default_factory=list)
     broken: BaseException | None = None
     reason: str = "1 of 1 ready"
+    looks_at_lag: int = 0
 
     def _do(self, *what: Any) -> None:
         if self.broken is not None:
@@ -187,6 +188,9 @@ class FakeCommands:
     def migrations(self, service: str) -> MigrationList:
         self._do("migrations", service)
         return replace(MIGRATIONS, service=self._known(service).name)
+
+    async def look_at_lag(self) -> None:
+        self.looks_at_lag += 1
 
     def status(self) -> AppStatus:
         self._do("status")

@@ -20,11 +20,13 @@ class Nats:
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
+        self.monitoring = free_port()
         self.url = f"nats://shoal:secret@127.0.0.1:{self.port}"
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         (folder / "nats.conf").write_text(
             f"listen: 127.0.0.1:{self.port}\n"
+            f"http: 127.0.0.1:{self.monitoring}\n"
             # As Shoal runs it: what it confirmed is on the disk.
             f'jetstream {{ store_dir: "{folder / "data"}", sync_interval: always }}\n'
             "authorization { users: [{user: shoal, password: secret}] }\n"

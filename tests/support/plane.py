@@ -103,6 +103,10 @@ class Plane:
         self.shoal("down")
 
     def get(self, path: str) -> Any:
+        """As `read`, of JSON."""
+        return json.loads(self.read(path))
+
+    def read(self, path: str) -> str:
         """An answer of the API, from its socket. OSError or AssertionError: there is none, or no good one."""
         connection = _UnixConnection(self.run / "api.sock")
         try:
@@ -110,7 +114,7 @@ class Plane:
             answer = connection.getresponse()
             body = answer.read()
             assert answer.status == 200, f"GET {path}: {answer.status} {body[:500]!r}"
-            return json.loads(body)
+            return body.decode()
         finally:
             connection.close()
 

@@ -79,6 +79,13 @@ def test_each_operation_answers_the_dataclass_as_json(
     assert wire.decode(kind, answer.body) == expected
 
 
+def test_a_status_and_an_explanation_are_told_with_the_lag_of_now(plane: Plane) -> None:
+    for target in ("/v1/app", "/v1/services/cart", "/metrics"):
+        before = plane.commands.looks_at_lag
+        assert asked(plane.app, "GET", target).status == 200
+        assert plane.commands.looks_at_lag == before + 1
+
+
 def test_down_is_accepted(plane: Plane) -> None:
     answer = asked(plane.app, "POST", "/v1/down", {})
     assert (answer.status, answer.json) == (202, {})

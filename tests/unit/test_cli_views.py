@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shoal import __version__
 from shoal.cli.hints import way_out_of
 from shoal.cli.output import age, clean, paint, problem_details, show_error, table
 from shoal.cli.progress import Progress, failing, is_up, why_not_ready
 from shoal.cli.views import addresses, app_view, entry_line, explanation_view, replicas_table, services_table
 from shoal.errors import ConflictError
+from shoal.model.lag import InboxLag, OutboxLag
 from shoal.model.status import (
     AppStatus,
     ExitStatus,
@@ -168,6 +170,49 @@ carts-r1         -    1m   4         backing-off  exit code 1, next start in 3.2
 def test_nothing_is_said_to_be_nothing() -> None:
     assert replicas_table([], NOW) == ["no replicas"]
     assert services_table(app()) == ["no services"]
+
+
+CART = InboxLag(consumer="cart-service", behind=12, dead_letters=2)
+BEHIND = service("cart-service", inbox=CART, outbox=OutboxLag(pending=3, oldest_s=12.4))
+
+
+def test_events_that_are_behind_are_noted_and_those_that_keep_up_are_not() -> None:
+    silent = ("how far events are behind is unknown: nats does not listen",)
+    status = app(
+        BEHIND,
+        service("product-service", inbox=InboxLag(consumer="product-service", behind=0, dead_letters=0)),
+        service("mailer", outbox=OutboxLag(pending=0, oldest_s=0.0), lag_unknown=silent),
+        service("reports", lag_unknown=silent),
+        inboxes=(InboxLag(consumer="old-mailer", behind=1, dead_letters=1),),
+        gateway=None,
+        version=__version__,
+    )
+    view = app_view(status)
+    assert view[view.index("mailer           1         0/0    ready  http://localhost:3000") + 2 :] == [
+        "",
+        "cart-service: 12 events behind; "
+        "2 dead letters (shoal exec cart-service -- python -m shoal.sdk.dead list --inbox cart-service); "
+        "3 events not yet published, the oldest 12s old",
+        "inbox old-mailer: 1 event behind; "
+        "1 dead letter (shoal exec SERVICE -- python -m shoal.sdk.dead list --inbox old-mailer)",
+        "how far events are behind is unknown: nats does not listen",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "lines"),
+    [
+        (BEHIND, 2),
+        (service("cart-service", inbox=replace(CART, behind=0, dead_letters=0)), ["Events in: all applied"]),
+        (service("cart-service", outbox=OutboxLag(pending=0, oldest_s=0.0)), ["Events out: all published"]),
+        (service("cart-service", lag_unknown=("the outbox is unknown: why",)), ["Events: the outbox is unknown: why"]),
+        (service("cart-service"), []),
+    ],
+)
+def test_an_explanation_says_how_far_events_are(changed: ServiceStatus, lines: list[str] | int) -> None:
+    explanation = Explanation(service=changed, settings=(), decisions=(), waits=(), reaches={}, called_by=())
+    told = [line for line in explanation_view(explanation, NOW) if line.startswith("Events")]
+    assert told == lines or len(told) == lines
 
 
 def test_an_explanation() -> None:

@@ -12,17 +12,21 @@ from shoal.control.commands import Commands
 from shoal.control.controller import Controller
 from shoal.control.inbox import Inbox
 from shoal.control.journal import Feed
+from shoal.control.lag import FRESH_S, LagWatch
 from shoal.control.routing import Routing
 from shoal.control.status import Identity
 from shoal.errors import ConflictError, NotFoundError, StoreError, UsageError
 from shoal.mesh.compile import MeshOptions
 from shoal.model import event as ev
 from shoal.model.app import App
+from shoal.model.lag import InboxLag, Lag, OutboxLag
+from shoal.model.resources import Kind, Use
 from shoal.model.status import ExecContext, Health
 from shoal.ports import Launch
 from shoal.testing import apps
 from shoal.testing.fake_drains import FakeDrains
 from shoal.testing.fake_engine import Behaviour, FakeEngine
+from shoal.testing.fake_lag import FakeLagReader
 from shoal.testing.fake_meter import FakeMeter
 from shoal.testing.fake_sink import FakeSink
 from shoal.testing.memory_store import MemoryStore
@@ -38,6 +42,7 @@ class Plane:
         self.full: set[str] = set()
         self.store = MemoryStore(fault=self._fault)
         self.engine = FakeEngine(self.inbox, self.clock, behave=behave or (lambda launch: Behaviour()))
+        self.lag_reader = FakeLagReader()
         self.taken: list[str] = []
         self.under_way: dict[str, int] = {}
         """Requests, of a replica that drains; of others none."""
@@ -72,6 +77,7 @@ class Plane:
             identity=lambda: Identity(folder="/app", version="1", pid=7, names="names", names_reason=""),
             check_ports=lambda app: self.taken,
             context=lambda desired, service: ExecContext(env={}, folder="/", hosts=None, nsswitch=None),
+            lag=LagWatch(self.lag_reader, self.clock),
         )
 
     async def start(self) -> None:
@@ -390,5 +396,82 @@ def test_explain_says_where_each_value_comes_from() -> None:
         assert sources["liveness"] == ("restarted when it gives no answer at all for 30 s", "default")
         assert explanation.reaches == {"cart": "127.77.0.2:3001"}
         assert plane.commands.explain("cart").called_by == ("web",)
+
+    scenario(story)
+
+
+def test_a_status_looks_at_lag_that_is_old_and_all_who_look_wait_for_one_reading() -> None:
+    async def story(plane: Plane) -> None:
+        reader, commands = plane.lag_reader, plane.commands
+        await commands.look_at_lag()
+        assert reader.read_apps == []  # nothing is deployed
+        await plane.up(apps.app("cart", "mailer"))
+        reader.takes_s = 1.0
+        reader.lag = Lag(
+            inboxes=(
+                InboxLag(consumer="cart", behind=12, dead_letters=2),
+                InboxLag(consumer="reports", behind=1, dead_letters=0),
+            ),
+            outboxes={"mailer": OutboxLag(pending=3, oldest_s=12.0)},
+            silent_databases={"cart": "no answer in 1 s"},
+        )
+        began = plane.clock.now()
+        await asyncio.gather(commands.look_at_lag(), commands.look_at_lag())
+        assert plane.clock.now() == began + 1.0
+        await commands.look_at_lag()
+        assert reader.read_apps == ["test"]
+        status = commands.status()
+        cart, mailer = status.services
+        assert (cart.inbox, cart.outbox) == (reader.lag.inboxes[0], None)
+        assert cart.lag_unknown == ("the outbox of cart is unknown: no answer in 1 s",)
+        assert (mailer.inbox, mailer.outbox) == (None, reader.lag.outboxes["mailer"])
+        assert status.inboxes == reader.lag.inboxes[1:]
+        assert commands.explain("cart").service == cart
+        reader.lag = Lag()
+        await asyncio.sleep(FRESH_S)
+        await commands.look_at_lag()
+        assert (len(reader.read_apps), commands.status().services[0].inbox) == (2, None)
+
+    scenario(story)
+
+
+def test_a_broker_that_is_silent_is_told_of_those_who_use_it() -> None:
+    async def story(plane: Plane) -> None:
+        used = Use(name="nats", kind=Kind.NATS)
+        await plane.up(apps.app(apps.service("cart", uses=(used,)), apps.service("mailer", port=3001)))
+        plane.lag_reader.lag = Lag(silent_brokers={"nats": "does not listen"})
+        await plane.commands.look_at_lag()
+        cart, mailer = plane.commands.status().services
+        assert cart.lag_unknown == ("how far events are behind is unknown: nats does not listen",)
+        assert mailer.lag_unknown == ()
+
+    scenario(story)
+
+
+def test_nobody_asks_the_databases_of_an_app_that_goes_down() -> None:
+    async def story(plane: Plane) -> None:
+        await plane.up(apps.app("cart"))
+        plane.lag_reader.lag = Lag(inboxes=(InboxLag(consumer="cart", behind=1, dead_letters=0),))
+        await plane.commands.look_at_lag()
+        await plane.commands.down()
+        await asyncio.sleep(0)
+        await plane.commands.look_at_lag()
+        status = plane.commands.status()
+        assert len(plane.lag_reader.read_apps) == 1
+        assert [service.inbox for service in status.services] == [None]
+
+    scenario(story)
+
+
+def test_a_reading_that_fails_leaves_nothing_old(caplog: pytest.LogCaptureFixture) -> None:
+    async def story(plane: Plane) -> None:
+        await plane.up(apps.app("cart"))
+        plane.lag_reader.lag = Lag(inboxes=(InboxLag(consumer="cart", behind=1, dead_letters=0),))
+        await plane.commands.look_at_lag()
+        await asyncio.sleep(FRESH_S)
+        plane.lag_reader.broken = RuntimeError("a defect")
+        await plane.commands.look_at_lag()
+        assert plane.commands.status().services[0].inbox is None
+        assert "a defect of Shoal" in caplog.text
 
     scenario(story)

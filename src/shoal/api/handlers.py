@@ -11,6 +11,7 @@ from pydantic_core import PydanticSerializationError
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Send
 
+from shoal.api import metrics
 from shoal.api.events import entries
 from shoal.api.log_files import OWN, sources
 from shoal.api.logs import log_lines
@@ -37,7 +38,13 @@ Handler = Callable[[Plane, Call], Awaitable[Response]]
 
 
 async def _get_app(plane: Plane, call: Call) -> Response:
+    await plane.commands.look_at_lag()
     return _answer(call, plane.commands.status())
+
+
+async def _metrics(plane: Plane, call: Call) -> Response:
+    await plane.commands.look_at_lag()
+    return Response(metrics.text(plane.commands.status()), media_type=metrics.MEDIA)
 
 
 async def _deploy(plane: Plane, call: Call) -> Response:
@@ -75,6 +82,7 @@ async def _replace_proxy(plane: Plane, call: Call) -> Response:
 
 
 async def _explain(plane: Plane, call: Call) -> Response:
+    await plane.commands.look_at_lag()
     return _answer(call, plane.commands.explain(call.name))
 
 
@@ -204,6 +212,7 @@ HANDLERS: Mapping[str, Handler] = {
     "logs": _logs,
     "execContext": _exec_context,
     "events": _events,
+    "metrics": _metrics,
     "openapi": _openapi,
 }
 """By operation id."""

@@ -163,7 +163,13 @@ def _problem(error: type[ShoalError]) -> dict[str, Any]:
 def _modules() -> list[Any]:
     return [
         sys.modules[name]
-        for name in ("shoal.model.status", "shoal.model.app", "shoal.model.journal", "shoal.api.operations")
+        for name in (
+            "shoal.model.status",
+            "shoal.model.app",
+            "shoal.model.journal",
+            "shoal.model.lag",
+            "shoal.api.operations",
+        )
     ]
 
 

@@ -26,6 +26,7 @@ from shoal.ports import JournalEntry
 JSON = "application/json"
 LINES = "application/x-ndjson"
 STREAM = "text/event-stream"
+TEXT = "text/plain"
 PROBLEM = "application/problem+json"
 
 KIB = 1 << 10
@@ -118,7 +119,7 @@ class Operation:
     """The type of the answer's body, or of one line or one event of a stream. None: any JSON object."""
     answer_media: tuple[str, ...] = (JSON,)
     item: Any = None
-    """The type of one line or event, where a media type is a stream."""
+    """The type of one line or event, where a media type is a stream; of the whole, where it is plain text."""
     status: int = 200
     body: Any = None
     """The type of the request's body."""
@@ -311,6 +312,15 @@ OPERATIONS: tuple[Operation, ...] = (
             ),
             Parameter(name="Last-Event-ID", kind="number", summary="Wins over `after` (stream only).", where="header"),
         ),
+    ),
+    Operation(
+        id="metrics",
+        method="GET",
+        path="/metrics",
+        summary="Gauges and counters of services and of events that are behind, as Prometheus reads them.",
+        answers=str,
+        answer_media=(TEXT,),
+        item=str,
     ),
     Operation(
         id="openapi", method="GET", path="/v1/openapi.json", summary="This description, OpenAPI 3.1.", answers=None

@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from shoal.api.openapi import document
+from shoal.api.operations import JSON, LINES, STREAM
 
 _HEAD = """\
 # The HTTP API
@@ -19,6 +20,7 @@ The daemon of an app serves it on the Unix socket `api.sock` (0600, in a 0700 fo
 the app can talk to it: it can run commands, and has no other door.
 
 ```
+SOCKET=$(shoal status --json | jq -r .socket)
 curl --unix-socket "$SOCKET" http://localhost/v1/app
 ```
 
@@ -27,6 +29,9 @@ curl --unix-socket "$SOCKET" http://localhost/v1/app
 - Event streams and followed logs send a comment or an empty line every 15 s. They end with the daemon; ask again to go
   on without a gap: events by `Last-Event-ID`, logs by `since`.
 """
+
+
+_AS = {JSON: "", LINES: f" each, as `{LINES}`", STREAM: f" each, as `{STREAM}`"}
 
 
 def markdown() -> str:
@@ -57,8 +62,7 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
 
 def _contents(holder: dict[str, Any]) -> str:
     return "; ".join(
-        f"{_type(content['schema'])}" + ("" if media == "application/json" else f" each, as `{media}`")
-        for media, content in holder["content"].items()
+        f"{_type(content['schema'])}{_AS.get(media, f', as `{media}`')}" for media, content in holder["content"].items()
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from shoal import __version__
 from shoal.cli.output import age, clean, count, paint, table
+from shoal.model.lag import InboxLag
 from shoal.model.status import AppStatus, Explanation, Health, ReplicaStatus, ServiceStatus
 
 if TYPE_CHECKING:
@@ -87,6 +88,36 @@ def reasons(status: AppStatus) -> list[str]:
     return [f"{s.name} is {s.health.value}: {clean(s.reason)}" for s in status.services if s.health not in plain]
 
 
+def lag_notes(status: AppStatus) -> list[str]:
+    """A line for each service whose events are behind, or of which that is not known."""
+    notes = []
+    for service in status.services:
+        said = [*(inbox_words(service.inbox, service.name) if service.inbox else ()), *outbox_words(service)]
+        notes += [f"{service.name}: {'; '.join(said)}"] if said else []
+    for inbox in status.inboxes:
+        if said := inbox_words(inbox, "SERVICE"):
+            notes.append(f"inbox {clean(inbox.consumer)}: {'; '.join(said)}")
+    unknown = dict.fromkeys(clean(line) for service in status.services for line in service.lag_unknown)
+    return [*notes, *unknown]
+
+
+def inbox_words(inbox: InboxLag, service: str) -> list[str]:
+    """`12 events behind`, `2 dead letters (shoal exec ...)`; none: it keeps up. `service`: where to look at them."""
+    said = [f"{count(inbox.behind, 'event')} behind"] if inbox.behind else []
+    if inbox.dead_letters:
+        listed = f"shoal exec {service} -- python -m shoal.sdk.dead list --inbox {clean(inbox.consumer)}"
+        said.append(f"{count(inbox.dead_letters, 'dead letter')} ({listed})")
+    return said
+
+
+def outbox_words(service: ServiceStatus) -> list[str]:
+    """`3 events not yet published, the oldest 12s old`; empty when there is none."""
+    outbox = service.outbox
+    if outbox is None or not outbox.pending:
+        return []
+    return [f"{count(outbox.pending, 'event')} not yet published, the oldest {age(outbox.oldest_s)} old"]
+
+
 def names_note(status: AppStatus) -> list[str]:
     """How services find each other, where it is not the best way; else nothing."""
     if status.names == "names" or not status.names_reason:
@@ -115,6 +146,7 @@ def app_view(status: AppStatus) -> list[str]:
         f"job {j.name} failed: {clean(j.reason)}; shoal jobs {j.name}" for j in status.jobs if j.state == "failed"
     ]
     notes += [f"{s.name} fails on purpose ('fault'), {clean(fault)}" for s in status.services for fault in s.faults]
+    notes += lag_notes(status)
     notes += names_note(status)
     if status.proxy.state != "serving":
         notes.append(
@@ -183,6 +215,7 @@ def explanation_view(explanation: Explanation, now: float) -> list[str]:
         lines += ["", f"Last rollout: {clean(words)}"]
         if rollout.reason:
             lines += [f"  it failed: {clean(rollout.reason)}", *(f"    {clean(line)}" for line in rollout.tail)]
+    lines += _events(service)
     lines += ["", "Now:" if explanation.decisions or explanation.waits else "Now: nothing to do"]
     lines += [f"  {clean(decision)}" for decision in explanation.decisions]
     lines += [f"  waits: {clean(wait)}" for wait in explanation.waits]
@@ -198,6 +231,17 @@ def explanation_view(explanation: Explanation, now: float) -> list[str]:
         *table(("SETTING", "VALUE", "FROM"), [(s.name, clean(s.value), s.source) for s in explanation.settings]),
     ]
     return lines
+
+
+def _events(service: ServiceStatus) -> list[str]:
+    """What comes in and what goes out, also when there is nothing to worry about; empty: it takes no part in events."""
+    lines = []
+    if service.inbox is not None:
+        lines.append("Events in: " + ("; ".join(inbox_words(service.inbox, service.name)) or "all applied"))
+    if service.outbox is not None:
+        lines.append("Events out: " + ("; ".join(outbox_words(service)) or "all published"))
+    lines += [f"Events: {clean(line)}" for line in service.lag_unknown]
+    return ["", *lines] if lines else []
 
 
 def entry_line(entry: JournalEntry) -> str:

@@ -11,11 +11,13 @@ from shoal.control.controller import Controller
 from shoal.control.dryrun import dry_run
 from shoal.control.history import check_schema, difference, history, known_as, roll_back
 from shoal.control.jobs import job_status
+from shoal.control.lag import LagWatch
 from shoal.control.status import Identity, app_status, explain, runs, service_status
 from shoal.errors import ConflictError, NotFoundError, UsageError
 from shoal.model import action as act
 from shoal.model import event as ev
 from shoal.model.app import App
+from shoal.model.lag import NOTHING, Lag
 from shoal.model.migration import MigrationList, MigrationRun, words
 from shoal.model.policy import are_shares
 from shoal.model.rollout import CanaryPlan, Rollout, RolloutState, RolloutTrigger
@@ -60,6 +62,7 @@ class Commands:
         check_ports: Callable[[App], list[str]],
         context: Callable[[Desired, str], ExecContext],
         migrations: Callable[[str], Sequence[MigrationRun]] = lambda service: (),
+        lag: LagWatch | None = None,
     ) -> None:
         self._controller = controller
         self._store = store
@@ -68,13 +71,25 @@ class Commands:
         self._check_ports = check_ports
         self._context = context
         self._migrations = migrations
+        self._lag_watch = lag
+
+    async def look_at_lag(self) -> None:
+        """Reads anew how far events are behind, where what is known is old; a second at the most."""
+        if self._lag_watch is not None:
+            await self._lag_watch.look(self._controller.desired)
 
     def status(self) -> AppStatus:
         controller = self._controller
         newest = self._store.journal(after=-1)
         sequence = newest[-1].sequence if newest else 0
         return app_status(
-            controller.desired, controller.observed, self._plan(), self._identity(), sequence, self._clock.now()
+            controller.desired,
+            controller.observed,
+            self._plan(),
+            self._identity(),
+            sequence,
+            self._clock.now(),
+            self._lag(controller.desired),
         )
 
     def explain(self, service: str) -> Explanation:
@@ -86,6 +101,7 @@ class Commands:
             self._plan(),
             self._controller.edges,
             self._identity().no_way_out,
+            self._lag(desired),
         )
 
     def exec_context(self, service: str) -> ExecContext:
@@ -230,7 +246,7 @@ class Commands:
         if not migrated:
             check_schema(target, after.targets[service].revision, self._migrations(service))
         self._controller.change_app(after, *happened)
-        return service_status(after.targets[service], after, self._controller.observed, self._plan())
+        return self._service_status(after.targets[service], after)
 
     async def promote(self, service: str) -> ServiceStatus:
         """A canary's next step, or after the last one all of the service. Raises ConflictError without a canary."""
@@ -255,7 +271,7 @@ class Commands:
     def _move(self, service: str, trigger: RolloutTrigger, reason: str) -> ServiceStatus:
         self._controller.move(act.MoveRollout(service=service, trigger=trigger, reason=reason))
         desired, target = self._target(service)
-        return service_status(target, desired, self._controller.observed, self._plan())
+        return self._service_status(target, desired)
 
     async def run_job(self, job: str) -> JobStatus:
         """Starts a run now. Raises ConflictError while one is under way, or the app goes down."""
@@ -294,7 +310,13 @@ class Commands:
         self._controller.change(replace(desired, targets={**desired.targets, name: target}), *happened)
         now = self._controller.desired
         assert now is not None
-        return service_status(target, now, self._controller.observed, self._plan())
+        return self._service_status(target, now)
+
+    def _service_status(self, target: Target, desired: Desired) -> ServiceStatus:
+        return service_status(target, desired, self._controller.observed, self._plan(), self._lag(desired))
+
+    def _lag(self, desired: Desired | None) -> Lag:
+        return self._lag_watch.of(desired) if self._lag_watch is not None else NOTHING
 
     def _plan(self) -> Plan:
         return plan(self._controller.desired, self._controller.observed, self._clock.now())

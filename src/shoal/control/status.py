@@ -9,9 +9,11 @@ from shoal.control.egress import egress_settings
 from shoal.control.jobs import health as job_health
 from shoal.control.jobs import job_status
 from shoal.control.jobs import settings as job_settings
+from shoal.control.lag import unknown
 from shoal.control.rolling import rolling_health, rollout_status
 from shoal.model import action as act
 from shoal.model.app import App, Command, External, Port, Protocol, PythonApp, Service
+from shoal.model.lag import NOTHING, Lag
 from shoal.model.replica import Replica, ReplicaState
 from shoal.model.resources import Resource
 from shoal.model.status import (
@@ -47,6 +49,8 @@ class Identity:
     names_reason: str
     no_way_out: str = ""
     """Why networks of their own have no way to the outside here; empty: they have one."""
+    socket: str = ""
+    """Of the API."""
 
 
 _ORDER = list(Health)
@@ -55,13 +59,19 @@ SETTLED = (Health.READY, Health.STOPPED, Health.COMPLETED)
 
 
 def app_status(
-    desired: Desired | None, observed: Observed, plan: Plan, identity: Identity, sequence: int, now: float = 0.0
+    desired: Desired | None,
+    observed: Observed,
+    plan: Plan,
+    identity: Identity,
+    sequence: int,
+    now: float = 0.0,
+    lag: Lag = NOTHING,
 ) -> AppStatus:
     targets = desired.targets.values() if desired is not None else ()
     services: tuple[ServiceStatus, ...] = ()
     jobs: tuple[JobStatus, ...] = ()
     if desired is not None:
-        services = tuple(service_status(t, desired, observed, plan) for t in targets if t.service.job is None)
+        services = tuple(service_status(t, desired, observed, plan, lag) for t in targets if t.service.job is None)
         jobs = tuple(
             job_status(t, desired, observed, now, what=runs(t.service)) for t in targets if t.service.job is not None
         )
@@ -101,6 +111,8 @@ def app_status(
         services=services,
         jobs=jobs,
         sequence=sequence,
+        socket=identity.socket,
+        inboxes=tuple(one for one in lag.inboxes if one.consumer not in {s.name for s in services}),
     )
 
 
@@ -114,7 +126,9 @@ def _gateway(app: App) -> GatewayStatus | None:
     return GatewayStatus(address=f"http://localhost:{app.gateway.port}", port=app.gateway.port, routes=routes)
 
 
-def service_status(target: Target, desired: Desired, observed: Observed, plan: Plan) -> ServiceStatus:
+def service_status(
+    target: Target, desired: Desired, observed: Observed, plan: Plan, lag: Lag = NOTHING
+) -> ServiceStatus:
     service = target.service
     ports = _ports(service)
     replicas = [r for r in observed.of(service.name) if r.state is not ReplicaState.GONE]
@@ -137,6 +151,9 @@ def service_status(target: Target, desired: Desired, observed: Observed, plan: P
         replicas=tuple(replica_status(r, waits.get(r.id, "")) for r in replicas),
         faults=tuple(policies.faults(service)),
         rollout=rollout_status(target, replicas, waits.get(service.name, "")),
+        inbox=next((one for one in lag.inboxes if one.consumer == service.name), None),
+        outbox=lag.outboxes.get(service.name),
+        lag_unknown=tuple(unknown(service, lag)),
     )
 
 
@@ -259,7 +276,13 @@ def runs(service: Service) -> str:
 
 
 def explain(
-    target: Target, desired: Desired, observed: Observed, plan: Plan, edges: EdgeMap, no_way_out: str = ""
+    target: Target,
+    desired: Desired,
+    observed: Observed,
+    plan: Plan,
+    edges: EdgeMap,
+    no_way_out: str = "",
+    lag: Lag = NOTHING,
 ) -> Explanation:
     """`no_way_out`: as in `Identity`."""
     service = target.service
@@ -275,7 +298,7 @@ def explain(
         and (action.replica in own or (isinstance(action, act.StartReplica) and action.service == name))
     )
     return Explanation(
-        service=service_status(target, desired, observed, plan),
+        service=service_status(target, desired, observed, plan, lag),
         settings=_settings(target, desired, no_way_out),
         decisions=decisions,
         waits=tuple(f"{w.subject}: {w.reason}" for w in plan.waits if w.subject == name or w.subject in own),

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from shoal.model.lag import InboxLag, OutboxLag
+
 
 class Health(StrEnum):
     """How a service or the app is, in one word. Worst first."""
@@ -128,6 +130,12 @@ class ServiceStatus:
     """Failures on purpose, of its requests or its calls: `its requests: abort 503, 10% of requests`."""
     rollout: RolloutStatus | None = None
     """None: Shoal rolls no changes of it out (an outside service, `shoal dev`)."""
+    inbox: InboxLag | None = None
+    """How far it is behind with events. None: no inbox bears its name."""
+    outbox: OutboxLag | None = None
+    """None: its database has none."""
+    lag_unknown: tuple[str, ...] = ()
+    """Why `inbox` or `outbox` could not be read; empty: they could."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +220,10 @@ class AppStatus:
     sequence: int
     """Of the newest journal entry: follow the events from here."""
     jobs: tuple[JobStatus, ...] = ()
+    socket: str = ""
+    """The path of the Unix socket that this API is served on."""
+    inboxes: tuple[InboxLag, ...] = ()
+    """Those that bear the name of no service of the app."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

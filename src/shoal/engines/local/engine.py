@@ -26,6 +26,7 @@ from shoal.engines.local.networks.ways_out import Inside, WaysOut
 from shoal.engines.local.prober import Probed, Prober
 from shoal.engines.local.proxy import NAMES as PROXIES
 from shoal.engines.local.proxy import ProxyLaunch, ProxyLive, ProxyProcess, always_live
+from shoal.engines.local.resources.lag import LocalLagReader
 from shoal.engines.local.tags import ReplicaTag
 from shoal.errors import EngineError, ShoalError
 from shoal.model import event as ev
@@ -36,7 +37,7 @@ from shoal.model.status import ExecContext
 from shoal.model.topology import EdgeMap
 from shoal.model.world import Revision
 from shoal.paths import StateFolder
-from shoal.ports import Clock, Found, Inbox, Launch, Preparation
+from shoal.ports import Clock, Found, Inbox, LagReader, Launch, Preparation
 
 SEEN_S_MAX = 10.0
 """From the keeper's answer that a process runs to the handling of its event, which it sent before."""
@@ -334,6 +335,10 @@ class LocalEngine:
             launcher.migration_log(revision),
             launcher.progress(revision),
         )
+
+    @property
+    def lag_reader(self) -> LagReader:
+        return LocalLagReader(self._launcher.resources, self._launcher.confidential.values)
 
     def migrations(self, service: str) -> list[MigrationRun]:
         """Those of a service that have ended, oldest first. EngineError."""

@@ -168,6 +168,22 @@ class Resources:
         secret = self._place(database.use.name, Kind.POSTGRES).password(database.owner)
         return f"{database.use.name} {hashlib.blake2b(secret.encode(), digest_size=8).hexdigest()}"
 
+    def monitoring(self, name: str) -> int | None:
+        """The port where the NATS of that name answers questions about itself; None: it was never started. Blocks."""
+        return self._place(name, Kind.NATS).known_port("monitoring")
+
+    def reached(self, database: Database, fill: Callable[[str], str]) -> dict[str, str] | None:
+        """libpq's variables for a PostgreSQL database, as its owner sees it from this machine; None: it was never made.
+        Makes nothing. Blocks. EngineError."""
+        assert database.use is not None
+        if database.use.url:
+            return of_url(fill(database.use.url))
+        place, owner = self._place(database.use.name, Kind.POSTGRES), database.owner
+        port = place.known_port()
+        if port is None or not place.has_password(owner):
+            return None
+        return postgres.variables(postgres.HOST, port, owner, place.password(owner), owner)
+
     def sqlite_file(self, owner: str) -> Path:
         return self._state.data / owner / f"{owner}.sqlite3"
 

@@ -37,12 +37,25 @@ class Place:
 
     def password(self, whose: str = "") -> str:
         """Made at the first call. `whose`: a service's; else that of the superuser. Blocks. EngineError."""
-        name = f"{whose}.password" if whose else "password"
-        return kept(self.own / name, lambda: secrets.token_urlsafe(24))
+        return kept(self._password_file(whose), lambda: secrets.token_urlsafe(24))
+
+    def has_password(self, whose: str) -> bool:
+        """Whether it was made. Blocks."""
+        return self._password_file(whose).exists()
+
+    def _password_file(self, whose: str) -> Path:
+        return self.own / (f"{whose}.password" if whose else "password")
 
     def port(self, lease: Callable[[], int], what: str = "port") -> int:
         """`lease`: gives one that is free. Blocks. EngineError."""
         return int(kept(self.own / what, lambda: str(lease())))
+
+    def known_port(self, what: str = "port") -> int | None:
+        """None: it was never leased. Blocks."""
+        try:
+            return int((self.own / what).read_text("ascii"))
+        except (OSError, ValueError):
+            return None
 
     def check_port(self, number: int) -> None:
         """EngineError: somebody else listens there."""

@@ -6,12 +6,14 @@ alone. Nothing is given to a program as an argument that others could read.
 
 from __future__ import annotations
 
+import asyncio
 import filecmp
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from shoal.engines.local.resources import as_user
@@ -24,6 +26,7 @@ _COPIES = Path("/var/lib/shoal/programs")
 _INIT_S_MAX = 120.0
 _SQL_S_MAX = 60.0
 _NOBODY = 65534
+_QUIETLY = ("-X", "-q", "-w", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-")
 _SETTINGS = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
@@ -183,7 +186,7 @@ REVOKE ALL ON DATABASE template1 FROM PUBLIC;
 
 def sql(programs: Path, place: Place, port: int, script: str) -> str:
     """As the superuser. Blocks. EngineError."""
-    line = [str(programs / "psql"), "-X", "-q", "-w", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-"]
+    line = [str(programs / "psql"), *_QUIETLY]
     env = _plain() | variables(HOST, port, SUPERUSER, place.password(), "postgres") | {"PGCONNECT_TIMEOUT": "10"}
     try:
         ended = subprocess.run(
@@ -192,9 +195,35 @@ def sql(programs: Path, place: Place, port: int, script: str) -> str:
     except subprocess.TimeoutExpired:
         raise EngineError(f"PostgreSQL did not answer within {_SQL_S_MAX:g} s") from None
     if ended.returncode != 0:
-        said = ended.stderr.strip()
-        raise EngineError(f"PostgreSQL refused: {said.splitlines()[-1] if said else 'psql failed'}", detail=said)
+        raise _refused(ended.stderr)
     return ended.stdout
+
+
+async def ask(programs: Path, variables: Mapping[str, str], script: str) -> str:
+    """As somebody, whose `variables` libpq knows; its own process ends when it is cancelled. EngineError."""
+    process = await asyncio.create_subprocess_exec(
+        str(programs / "psql"),
+        *_QUIETLY,
+        cwd="/",
+        env=_plain() | {"PGCONNECT_TIMEOUT": "2"} | dict(variables),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        answer, said = await process.communicate(script.encode())
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode != 0:
+        raise _refused(said.decode(errors="replace"))
+    return answer.decode(errors="replace")
+
+
+def _refused(said: str) -> EngineError:
+    said = said.strip()
+    return EngineError(f"PostgreSQL refused: {said.splitlines()[-1] if said else 'psql failed'}", detail=said)
 
 
 def variables(host: str, port: int, user: str, password: str, database: str) -> dict[str, str]:
