@@ -9,7 +9,7 @@ from typing import Any
 import flask
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -63,7 +63,9 @@ def _fastapi() -> Any:
 
     for path, handler in ROUTES.items():
         app.add_route(path, handler)
-    app.delete("/gone")(_gone)
+    router = APIRouter()
+    router.delete("/gone")(_gone)
+    app.include_router(router)
     return app
 
 
@@ -128,7 +130,7 @@ def ask(request: pytest.FixtureRequest) -> Ask:
 def test_a_method_that_a_path_does_not_have_is_answered_by_all_that_it_has(ask: Ask) -> None:
     answer = ask("PUT", "/gone")
     assert answer.status_code == 405
-    assert {"GET", "DELETE"} <= set(answer.headers["allow"].split(", "))
+    assert set(answer.headers["allow"].split(", ")) - {"HEAD", "OPTIONS"} == {"GET", "DELETE"}
 
 
 def test_a_problem_is_said_in_the_words_of_rfc_9457(ask: Ask) -> None:
