@@ -177,7 +177,7 @@ BEHIND = service("cart-service", inbox=CART, outbox=OutboxLag(pending=3, oldest_
 
 
 def test_events_that_are_behind_are_noted_and_those_that_keep_up_are_not() -> None:
-    silent = ("how far events are behind is unknown: nats does not listen",)
+    silent = ("how far events are behind is unknown: nats: does not listen",)
     status = app(
         BEHIND,
         service("product-service", inbox=InboxLag(consumer="product-service", behind=0, dead_letters=0)),
@@ -195,7 +195,7 @@ def test_events_that_are_behind_are_noted_and_those_that_keep_up_are_not() -> No
         "3 events not yet published, the oldest 12s old",
         "inbox old-mailer: 1 event behind; "
         "1 dead letter (shoal exec SERVICE -- python -m shoal.sdk.dead list --inbox old-mailer)",
-        "how far events are behind is unknown: nats does not listen",
+        "how far events are behind is unknown: nats: does not listen",
     ]
 
 

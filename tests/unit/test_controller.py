@@ -442,7 +442,7 @@ def test_a_broker_that_is_silent_is_told_of_those_who_use_it() -> None:
         plane.lag_reader.lag = Lag(silent_brokers={"nats": "does not listen"})
         await plane.commands.look_at_lag()
         cart, mailer = plane.commands.status().services
-        assert cart.lag_unknown == ("how far events are behind is unknown: nats does not listen",)
+        assert cart.lag_unknown == ("how far events are behind is unknown: nats: does not listen",)
         assert mailer.lag_unknown == ()
 
     scenario(story)

@@ -20,7 +20,7 @@ def unknown(service: Service, lag: Lag) -> Iterator[str]:
     """What could not be read of a service, and why."""
     for use in service.uses:
         if use.name in lag.silent_brokers:
-            yield f"how far events are behind is unknown: {use.name} {lag.silent_brokers[use.name]}"
+            yield f"how far events are behind is unknown: {use.name}: {lag.silent_brokers[use.name]}"
     if service.name in lag.silent_databases:
         yield f"the outbox of {service.name} is unknown: {lag.silent_databases[service.name]}"
 
