@@ -121,6 +121,7 @@ def test_a_column_is_renamed_in_two_releases_and_nothing_is_lost(web: tuple[Plan
     assert told.count("succeeded") == 3
     shoal.shoal("restart", "web")
     assert shoal.shoal("migrate", "status").stdout.count("succeeded") == 3  # a restart migrates nothing
+    assert "cannot be written" not in shoal.shoal("logs", "web", "--migrate").stdout
 
     refused = shoal.shoal("rollback", "web", "--to", "1", check=False)
     assert refused.returncode == 3

@@ -242,10 +242,16 @@ class Launcher:
         # On the machine's network: there is no mesh around it, and the database is reached straight.
         service = replace(revision.service, network=Network.HOST)
         inside = self._inside(app, edges, replace(revision, service=service))
+        log = self.migration_log(revision)
+        try:
+            # The keeper makes it with the first line of the log, and a migration may have nothing to say.
+            log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise EngineError(f"{log.parent} cannot be written: {error.strerror}") from error
         return {
             "argv": [
                 *(sys.executable, "-I", "-S", locked.__file__, str(migration.timeout_s)),
-                str(self.migration_log(revision).with_suffix(".exit")),
+                str(log.with_suffix(".exit")),
                 *self.resources.lock(service),
                 *("--", *migration.command),
             ],
@@ -253,7 +259,7 @@ class Launcher:
             "cwd": str(inside.folder),
             "hidden": hidden_parts(inside.env, hideable(inside.confidential)),
             "hide": hideable(inside.confidential),
-            "log": str(self.migration_log(revision)),
+            "log": str(log),
             "tag": {"kind": "migration", "started_at": self._clock.now()},
             "namespace": None,
         }
