@@ -12,6 +12,10 @@ from alembic import command
 from alembic.config import Config
 from argon2 import PasswordHasher
 from users import grant
+from users.app import app
+from users.transactions import Transactions
+
+from shoal.sdk.database import engine
 
 pytestmark = pytest.mark.anyio
 ANN = {"name": "Ann", "email": "ann@example.org", "password": "correct horse"}
@@ -143,6 +147,15 @@ def test_a_role_is_for_whoever_is_registered(capsys: pytest.CaptureFixture[str])
     assert "nobody is registered as bob@example.org" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         grant.main(["bob@example.org", "emperor"])
+
+
+async def test_a_database_that_is_away_is_a_503(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    await client.post("/register", json=ANN)
+    headers = await log_in(client)
+    away = Transactions(engine("postgresql://nobody:x@127.0.0.1:1/nothing"))
+    monkeypatch.setattr(app.state, "transactions", away)
+    for answer in (await client.get("/users/me", headers=headers), await client.post("/login", json=SECRETS)):
+        assert (answer.status_code, answer.json()["detail"]) == (503, "the database does not answer")
 
 
 async def test_the_service_tells_that_it_is_well_and_what_it_does_not_have(client: httpx.AsyncClient) -> None:

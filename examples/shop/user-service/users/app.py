@@ -9,20 +9,19 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.security import HTTPBearer
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import async_sessionmaker
 
 from shoal.sdk import database, deadline, health, problems
 from shoal.sdk.outbox import Relay
 from users import accounts, identity, keys, passwords, schemas
-from users.accounts import Sessions
 from users.models import outbox
+from users.transactions import Transactions
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     engine = database.engine()
     app.state.engine = engine
-    app.state.sessions = async_sessionmaker(engine, expire_on_commit=False)
+    app.state.transactions = Transactions(engine)
     app.state.identity = identity.Identity(fetch=own_keys)
     async with Relay(outbox, engine):
         yield
@@ -30,7 +29,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def own_keys() -> Mapping[str, Any]:
-    async with app.state.sessions.begin() as session:
+    async with app.state.transactions.begin() as session:
         return await keys.public(session)
 
 
@@ -45,12 +44,12 @@ problems.install(app)
 health.install(app, ready=database_answers)
 
 
-def all_sessions(request: Request) -> Sessions:
-    found: Sessions = request.app.state.sessions
+def transactions(request: Request) -> Transactions:
+    found: Transactions = request.app.state.transactions
     return found
 
 
-AllSessions = Annotated[Sessions, Depends(all_sessions)]
+Database = Annotated[Transactions, Depends(transactions)]
 
 
 # For the OpenAPI document; the header is read as it came.
@@ -68,37 +67,37 @@ async def claimed(request: Request, _: Annotated[Any, Depends(bearer)]) -> ident
 Claimed = Annotated[identity.User, Depends(claimed)]
 
 
-@app.post("/register", status_code=201, responses=problems.responses(400, 409))
-async def register(new: schemas.NewUser, sessions: AllSessions) -> schemas.User:
-    user = await accounts.register(sessions, name=new.name, email=new.email, password=new.password)
+@app.post("/register", status_code=201, responses=problems.responses(400, 409, 503))
+async def register(new: schemas.NewUser, db: Database) -> schemas.User:
+    user = await accounts.register(db, name=new.name, email=new.email, password=new.password)
     return schemas.User.model_validate(user)
 
 
-@app.post("/login", responses=problems.responses(400, 401))
-async def log_in(credentials: schemas.Credentials, sessions: AllSessions) -> schemas.Token:
-    user = await accounts.log_in(sessions, email=credentials.email, password=credentials.password)
-    async with sessions.begin() as session:
+@app.post("/login", responses=problems.responses(400, 401, 503))
+async def log_in(credentials: schemas.Credentials, db: Database) -> schemas.Token:
+    user = await accounts.log_in(db, email=credentials.email, password=credentials.password)
+    async with db.begin() as session:
         return schemas.Token(token=await keys.sign(session, user))
 
 
-@app.get("/users/me", responses=problems.responses(401))
-async def show_me(claimed: Claimed, sessions: AllSessions) -> schemas.User:
-    user = await accounts.by_id(sessions, claimed.id)
+@app.get("/users/me", responses=problems.responses(401, 503))
+async def show_me(claimed: Claimed, db: Database) -> schemas.User:
+    user = await accounts.by_id(db, claimed.id)
     if user is None:
         raise identity.refused("the account of this token is deleted")
     return schemas.User.model_validate(user)
 
 
-@app.delete("/users/me", status_code=204, responses=problems.responses(400, 401, 403))
-async def delete_me(claimed: Claimed, sessions: AllSessions, consent: schemas.Consent | None = None) -> None:
+@app.delete("/users/me", status_code=204, responses=problems.responses(400, 401, 403, 503))
+async def delete_me(claimed: Claimed, db: Database, consent: schemas.Consent | None = None) -> None:
     """Erases the account, and what other services keep of it. Asked twice, it answers twice alike."""
-    user = await accounts.by_id(sessions, claimed.id)
+    user = await accounts.by_id(db, claimed.id)
     if user and consent and not await passwords.matches(consent.password, user.password_hash):
         raise problems.Problem(403, "Wrong password", type="wrong-password")
-    await accounts.erase(sessions, claimed.id)
+    await accounts.erase(db, claimed.id)
 
 
-@app.get("/.well-known/jwks.json")
+@app.get("/.well-known/jwks.json", responses=problems.responses(503))
 async def show_keys(response: Response) -> schemas.KeySet:
     """The public keys that tokens are to be checked with."""
     response.headers["Cache-Control"] = "public, max-age=5"
