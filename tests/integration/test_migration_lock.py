@@ -17,8 +17,7 @@ pytestmark = pytest.mark.integration
 
 
 def start(folder: Path, script: str, *, seconds: float = 60.0) -> subprocess.Popen[str]:
-    """Its result comes to lie in `logs`, which is not there: nobody has printed anything yet."""
-    line = [sys.executable, "-I", "-S", locked.__file__, str(seconds), str(folder / "logs" / "result"), "file"]
+    line = [sys.executable, "-I", "-S", locked.__file__, str(seconds), str(folder / "result"), "file"]
     line += [str(folder / "lock"), "", "--", "/bin/sh", "-c", script]
     return subprocess.Popen(line, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -45,13 +44,13 @@ def test_one_whose_wrapper_was_killed_still_holds_the_lock(tmp_path: Path) -> No
     second.communicate(timeout=30)
     assert second.returncode == 0
     assert (tmp_path / "log").read_text().split() == ["begin", "end", "second"]
-    assert (tmp_path / "logs" / "result").read_text() == "0"
+    assert (tmp_path / "result").read_text() == "0"
 
 
 def test_its_code_is_left_for_who_did_not_see_it_end(tmp_path: Path) -> None:
     failed = start(tmp_path, "exit 7")
     failed.communicate(timeout=30)
-    assert (failed.returncode, (tmp_path / "logs" / "result").read_text()) == (7, "7")
+    assert (failed.returncode, (tmp_path / "result").read_text()) == (7, "7")
 
 
 def test_one_that_takes_too_long_is_ended_with_all_it_started(tmp_path: Path) -> None:

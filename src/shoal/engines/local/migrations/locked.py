@@ -50,8 +50,6 @@ class UnlockedError(Exception):
 def _write(path: str, code: int) -> None:
     """For who finds us ended, when nobody saw it."""
     try:
-        # The keeper makes the folder with the first line of the log, and there may have been none.
-        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)  # noqa: PTH103, PTH120
         with open(path + ".tmp", "w", encoding="ascii") as file:  # noqa: PTH123  few imports
             file.write(str(code))
         os.rename(path + ".tmp", path)  # noqa: PTH104
