@@ -29,7 +29,7 @@ def example(tmp_path: Path) -> Callable[[str], tuple[Path, dict[int, int]]]:
             return str(ports.setdefault(number, free_port()))
 
         for path in [path for pattern in ("*.yaml", "*.py", "*.js") for path in folder.rglob(pattern)]:
-            path.write_text(re.sub(r"\b(300[012]|808[018]|500[01]|50051)\b", replace, path.read_text()))
+            path.write_text(re.sub(r"\b(300[0-3]|808[018]|500[01]|50051)\b", replace, path.read_text()))
         return folder, ports
 
     return copy

@@ -48,6 +48,8 @@ def test_every_internal_link_leads_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("text", blocks(ROOT / "README.md", "yaml"))
 def test_an_app_file_of_the_readme_is_valid(text: str, tmp_path: Path) -> None:
+    for folder in set(re.findall(r"cwd: ([\w-]+)", text)):
+        (tmp_path / folder).mkdir()
     app = load_text(text.encode(), "README.md", tmp_path, {}, "host")
     assert app.services
 

@@ -60,11 +60,13 @@ MAKES: tuple[tuple[str, int, str], ...] = (
 
 
 def goods() -> Iterator[tuple[str, NewProduct]]:
-    """Article number and product: the same 200 each time. Some are sold out, and of some there is one left."""
+    """Article number and product: the same 200 each time, neighbours of different makes. Some are sold out, and of some
+    there is one left."""
     number = 0
-    for make, percent, look in MAKES:
+    for turn in range(len(MAKES)):
         for thing, price_minor, use in THINGS:
             number += 1
+            make, percent, look = MAKES[(number + turn) % len(MAKES)]
             yield (
                 f"{make}-{thing}".lower().replace(" ", "-"),
                 NewProduct(
