@@ -180,9 +180,7 @@ def show_addresses() -> None:
     for arguments in ("status", "explain cart-service", "events", "logs storefront", "scale product-service 0"):
         first, *rest = arguments.split(" ", 1)
         print(f"  {shoal_path} {first} --file examples/shop {' '.join(rest)}".rstrip())
-    print(
-        "The basket keeps its names and prices even with no product-service; 'scale product-service 3' brings it back."
-    )
+    print("Without product-service baskets still show names and prices; 'scale product-service 3' brings it back.")
     print(f"\nThe shop: {SHOP}    Stop it with: make demo-stop")
 
 
