@@ -43,6 +43,12 @@ def test_the_shop_is_three_services_with_databases_and_a_storefront_behind_8088(
     assert app.gateway is not None and app.gateway.port == 8088
 
 
+def test_the_application_before_it_is_split_is_one_service_with_one_database() -> None:
+    [service] = load("one-application").services
+    assert (service.name, service.calls, service.uses) == ("shop", (), ())
+    assert service.database is not None
+
+
 def test_the_static_site_has_files_a_volume_and_an_api_under_its_path() -> None:
     app = load("static-site")
     assert str(app.service("front").workload) == "site (spa)"
