@@ -20,16 +20,16 @@ DEAD = "SHOAL_DEAD"
 ANSWER_S = 2.0
 """How long NATS may take to answer before the connection is given up."""
 _DAY_S = 24 * 3600
+_NAME_IN_USE = 10058
 _AGAIN_S = (0.1, 0.25, 0.5, 1.0, 2.0)
 _STREAMS = {
-    # A full stream takes nothing more: what is not in it stays in the outbox. Dropping the oldest would lose events.
+    # No size of their own: NATS would reserve that on the disk. A full store takes nothing more, and what is
+    # not in it stays in the outbox; dropping the oldest would lose events.
     EVENTS: StreamConfig(
-        name=EVENTS, subjects=["events.>"], max_age=7 * _DAY_S, max_bytes=2**30, discard=DiscardPolicy.NEW,
-        duplicate_window=600,
+        name=EVENTS, subjects=["events.>"], max_age=7 * _DAY_S, discard=DiscardPolicy.NEW, duplicate_window=600
     ),
     DEAD: StreamConfig(
-        name=DEAD, subjects=["dead.>"], retention=RetentionPolicy.WORK_QUEUE, max_bytes=2**28,
-        discard=DiscardPolicy.NEW,
+        name=DEAD, subjects=["dead.>"], retention=RetentionPolicy.WORK_QUEUE, discard=DiscardPolicy.NEW
     ),
 }  # fmt: skip
 
@@ -92,8 +92,10 @@ async def _ensure(js: JetStreamContext, wanted: StreamConfig) -> None:
     except NotFoundError:
         try:
             await js.add_stream(wanted)
-        except APIError:
-            await js.stream_info(wanted.name)  # another replica was first
+        except APIError as error:
+            if error.err_code != _NAME_IN_USE:
+                raise
+            # another replica was first, perhaps of another Shoal
 
 
 async def _quiet(_: Exception) -> None:

@@ -213,24 +213,32 @@ class Resources:
 
     def _service(self, name: str, kind: Kind, folder: str) -> Service:
         file = self._files.get(name)
-        ask = (
-            HealthCheck(command=("pg_isready", "-q", "-h", "127.0.0.1", "-p", "${port}"))
-            if kind is Kind.POSTGRES
-            else None
-        )
+        health, liveness = _checks(kind)
         return Service(
             name=name,
             workload=Resource(kind=kind, image=(file.image or "") if file is not None else ""),
             folder=folder,
             port=kind.port,
             protocol=Spoken.TCP,
-            health=ask,
+            health=health,
+            liveness=liveness,
             restart_hung=False,  # one that recovers from a crash may be silent for long
             stop_signal="SIGINT" if kind is Kind.POSTGRES else "SIGTERM",
             draining=Draining(drain_s=0.0, grace_s=_STOP_S),
             # Never two at once: they would share a folder.
             rollout=RolloutPolicy(surge=0, unavailable=1, min_healthy_s=0.0, rollback=False),
         )
+
+
+def _checks(kind: Kind) -> tuple[HealthCheck | None, HealthCheck | None]:
+    """Readiness and liveness."""
+    if kind is Kind.POSTGRES:
+        return HealthCheck(command=("pg_isready", "-q", "-h", "127.0.0.1", "-p", "${port}")), None
+    if kind is Kind.NATS:
+        # A stream that could not write, as on a full disk, takes nothing more until the server is started again.
+        asked = HealthCheck(path="/healthz", port="monitoring")
+        return asked, asked
+    return None, None
 
 
 def with_resources(service: Service) -> Service:

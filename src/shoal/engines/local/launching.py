@@ -189,6 +189,9 @@ class Launcher:
         health = service.health
         if isinstance(health, HealthCheck):
             health = replace(health, command=tuple(part.replace("${port}", port) for part in health.command))
+        monitoring: tuple[tuple[str, Protocol, Address], ...] = ()
+        if run.monitoring is not None:
+            monitoring = (("monitoring", Protocol.HTTP, TcpAddress(host=LOOPBACK, port=run.monitoring)),)
         tag = ReplicaTag(
             replica=launch.replica,
             service=service.name,
@@ -196,6 +199,8 @@ class Launcher:
             attempt=launch.attempt,
             address=TcpAddress(host=LOOPBACK, port=run.port),
             health=health,
+            liveness=service.liveness,
+            ports=monitoring,
             hosts=None,
             asked_at=self._clock.now(),
             eager=True,

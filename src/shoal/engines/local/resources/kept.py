@@ -46,6 +46,8 @@ class Run:
     env: Mapping[str, str]
     folder: Path
     port: int
+    monitoring: int | None = None
+    """Where it answers over HTTP how it is."""
 
 
 class Resources:
@@ -70,6 +72,7 @@ class Resources:
         place.check_port(port)
         env = {key: os.environ[key] for key in _PASSED if key in os.environ}
         folder = place.data
+        monitoring: int | None = None
         match resource.kind:
             case Kind.POSTGRES:
                 found = programs.postgres_folder()
@@ -77,13 +80,14 @@ class Resources:
                 env["PATH"] = f"{found}{os.pathsep}{env.get('PATH', os.defpath)}"  # for `pg_isready`
                 return Run(argv=postgres.argv(found, place, port), env=env, folder=Path("/"), port=port)
             case Kind.NATS:
-                argv = servers.nats(place, port, self._monitoring(place, name))
+                monitoring = self._monitoring(place, name)
+                argv = servers.nats(place, port, monitoring)
             case Kind.REDIS:
                 argv = servers.redis(place, port, resource)
             case Kind.MONGODB:
                 argv = servers.mongodb(place, port, resource)
         folder.mkdir(mode=0o700, exist_ok=True)
-        return Run(argv=argv, env=env, folder=folder, port=port)
+        return Run(argv=argv, env=env, folder=folder, port=port, monitoring=monitoring)
 
     async def ensure(self, service: Service) -> None:
         """The database of a service that is about to start is there, and its role. EngineError."""
