@@ -56,6 +56,10 @@ class Outbox:
     ) -> events.Event:
         """Becomes true with the caller's transaction, and with it alone. ValueError: see `events.new`."""
         made = events.new(self.source, type, subject, data)
+        if isinstance(session, AsyncSession):
+            # What the event tells of is locked before the event has its number: of two changes of a row, the event of
+            # the first comes first. SQLAlchemy 2.0 would write the row at the commit, after the event.
+            await session.flush()
         row = {"event_id": made.id, "subject": subject, "event": made.to_json(), "created_at": time.time()}
         await session.execute(insert(self.table).values(row))
         if isinstance(session, AsyncSession):

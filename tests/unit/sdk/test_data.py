@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, String, Table, func, select
+from sqlalchemy import Column, Integer, MetaData, String, Table, event, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import registry
 
 from shoal.sdk import database, events, tables
 from shoal.sdk.idempotency import Answer, IdempotencyStore
@@ -60,6 +61,28 @@ def test_an_event_is_written_with_its_data_or_not_at_all(run: Callable[[Body], N
         assert (await count(engine, THINGS), await count(engine, outbox.table)) == (1, 1)
 
     run(body)
+
+
+class Thing:
+    """A row of THINGS, as the ORM has it."""
+
+
+registry(metadata=METADATA).map_imperatively(Thing, THINGS)
+
+
+def test_a_row_is_written_before_the_event_that_tells_of_it(run: Callable[[Body], None]) -> None:
+    outbox = Outbox("shop", metadata=METADATA)
+    written: list[str] = []
+
+    async def body(engine: AsyncEngine) -> None:
+        event.listen(engine.sync_engine, "before_cursor_execute", lambda *told: written.append(told[2]))
+        # Whether a plain insert flushes what waits in the session depends on SQLAlchemy's version.
+        async with AsyncSession(engine, autoflush=False) as session, session.begin():
+            session.add(Thing())
+            await outbox.add(session, type="thing.made", subject="1", data={})
+
+    run(body)
+    assert [line.split()[2] for line in written if line.startswith("INSERT")] == ["things", "shoal_outbox"]
 
 
 def test_a_commit_wakes_the_relay_of_its_process(run: Callable[[Body], None]) -> None:
