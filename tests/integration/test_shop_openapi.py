@@ -88,8 +88,6 @@ def openapi(
     request: pytest.FixtureRequest, neighbours: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[schemathesis.BaseSchema]:
     folder = SHOP / request.param
-    if not folder.is_dir():
-        pytest.skip(f"{request.param} is not there yet")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATABASE_URL", f"sqlite:///{tmp_path_factory.mktemp(request.param)}/it.db")
         patch.delenv("NATS_URL", raising=False)
