@@ -88,7 +88,7 @@ async def show_account(request: Request) -> Response:
 async def account_page(request: Request, trouble: str = "") -> Response:
     token, ours = browser.session(request), services(request)
     if not token:
-        return browser.go("/sign-in?next=/account")
+        return browser.sign_in_first("/account")
     user, orders, cart = None, None, await basket_or_none(request)
     try:
         user = await ours.me(token)
@@ -106,7 +106,7 @@ async def delete_account(request: Request) -> Response:
     fields = await browser.form(request)
     token = browser.session(request)
     if not token:
-        return browser.go("/sign-in?next=/account")
+        return browser.sign_in_first("/account")
     try:
         await services(request).delete_me(token, fields.get("password", ""))
     except AwayError as error:

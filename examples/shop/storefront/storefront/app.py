@@ -15,8 +15,8 @@ from starlette.staticfiles import StaticFiles
 
 from shoal.sdk import deadline, health
 from storefront import account, buying, catalogue
-from storefront.page import HERE, basket_or_none, render
-from storefront.services import Services
+from storefront.page import AWAY, HERE, basket_or_none, render
+from storefront.services import AwayError, RefusedError, Services
 
 ROUTES = [
     Route("/", catalogue.goods),
@@ -52,7 +52,8 @@ def make_app(transport: httpx.AsyncBaseTransport | None = None) -> Starlette:
         yield
         await app.state.services.close()
 
-    app = Starlette(routes=ROUTES, lifespan=lifespan, exception_handlers={HTTPException: sorry})
+    handlers = {HTTPException: sorry, RefusedError: refused, AwayError: away}
+    app = Starlette(routes=ROUTES, lifespan=lifespan, exception_handlers=handlers)
     health.install(app)  # ready whoever else is away: its pages say so
     app.add_middleware(deadline.Middleware)
     return app
@@ -65,6 +66,18 @@ async def sorry(request: Request, error: Exception) -> Response:
     response = render(request, "sorry.html", status=error.status_code, cart=cart, title=title, words=words)
     response.headers.update(error.headers or {})
     return response
+
+
+async def refused(request: Request, error: Exception) -> Response:
+    """What no page has words of its own for."""
+    assert isinstance(error, RefusedError)
+    return await sorry(request, HTTPException(404 if error.status == 404 else 400))
+
+
+async def away(request: Request, error: Exception) -> Response:
+    assert isinstance(error, AwayError)
+    cart = await basket_or_none(request)
+    return render(request, "sorry.html", cart=cart, title="One moment, please", words=AWAY[error.service])
 
 
 app = make_app()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qs, urlsplit
+import re
+from urllib.parse import parse_qs, urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -26,7 +27,10 @@ async def form(request: Request) -> dict[str, str]:
         body += piece
         if len(body) > LONGEST_FORM:
             raise HTTPException(413)
-    fields = parse_qs(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=50)
+    try:
+        fields = parse_qs(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=50)
+    except ValueError:
+        raise HTTPException(400) from None
     last = {name: values[-1].replace("\0", "") for name, values in fields.items()}
     return {name: value if name == "password" else value.strip() for name, value in last.items()}
 
@@ -39,7 +43,7 @@ def of_this_site(request: Request) -> bool:
     if site is not None:
         return site in ("same-origin", "none")
     origin = request.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    return origin is None or origin.partition("://")[2] == request.headers.get("host")
 
 
 def number(text: str, *, default: int, most: int = LARGEST) -> int:
@@ -51,13 +55,14 @@ def number(text: str, *, default: int, most: int = LARGEST) -> int:
 
 def own_path(text: str) -> str:
     """Where to go on after signing in: a path of this site, else the start."""
-    parts = urlsplit(text)
-    well = text.startswith("/") and not text.startswith(("//", "/\\")) and text.isprintable() and not parts.netloc
+    well = text.startswith("/") and not text.startswith(("//", "/\\")) and text.isprintable()
     return text if well else "/"
 
 
 def session(request: Request) -> str:
-    return request.cookies.get(SESSION, "")
+    """What can stand in a header; empty: nobody is signed in."""
+    token = request.cookies.get(SESSION, "")
+    return token if re.fullmatch("[!-~]{1,4000}", token) else ""
 
 
 def cart_id(request: Request) -> str:
@@ -67,6 +72,10 @@ def cart_id(request: Request) -> str:
 def go(path: str) -> RedirectResponse:
     """After a form: the browser asks for a page, so that a reload sends nothing again."""
     return RedirectResponse(path, status_code=303)
+
+
+def sign_in_first(then: str, note: str = "") -> RedirectResponse:
+    return go(f"/sign-in?{urlencode({'next': then} | ({'note': note} if note else {}), safe='/')}")
 
 
 def keep(response: Response, request: Request, name: str, value: str, for_s: int) -> None:

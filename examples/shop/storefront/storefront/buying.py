@@ -15,8 +15,6 @@ from storefront.services import AwayError, Cart, RefusedError
 MOST = 1000
 """Of one product in a basket."""
 LONGEST_ADDRESS = 500
-GONE = (401, 403, 404, 409)
-"""How cart-service refuses a basket that is no more: deleted, checked out, or of somebody who has signed out."""
 
 
 async def show_basket(request: Request) -> Response:
@@ -64,15 +62,14 @@ async def change(request: Request) -> Response:
     except AwayError as error:
         cart = await basket_or_none(request)
         return render(request, "basket.html", cart=cart, away=cart is None, trouble=AWAY[error.service])
-    except RefusedError as error:
-        if error.status not in GONE:
-            raise
+    except RefusedError:
+        pass  # the basket shows how it is now
     return browser.go("/basket")
 
 
 async def show_checkout(request: Request) -> Response:
     if not browser.session(request):
-        return browser.go("/sign-in?next=/checkout")
+        return browser.sign_in_first("/checkout")
     try:
         cart = await basket(request)
     except AwayError as error:
@@ -90,10 +87,10 @@ def checkout_page(request: Request, cart: Cart, *, trouble: str = "", ship_to: s
 async def check_out(request: Request) -> Response:
     fields = await browser.form(request)
     ship_to = fields.get("ship_to", "").replace("\r\n", "\n")[:LONGEST_ADDRESS]
-    key = fields.get("key", "")[:100] or str(uuid.uuid4())
+    key = uuid_or_new(fields.get("key", ""))
     cart_id, token = browser.cart_id(request), browser.session(request)
     if not token:
-        return browser.go("/sign-in?next=/checkout")
+        return browser.sign_in_first("/checkout")
     if not cart_id:
         return browser.go("/basket")
     if not ship_to:
@@ -118,6 +115,13 @@ async def check_out(request: Request) -> Response:
     return checkout_page(request, cart, trouble=trouble, ship_to=ship_to)
 
 
+def uuid_or_new(text: str) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        return str(uuid.uuid4())
+
+
 def refusal(error: RefusedError) -> str:
     if error.kind == "out-of-stock":
         return f"Someone was faster: {error.detail or 'not all of it is in stock any more'}"
@@ -129,7 +133,7 @@ def refusal(error: RefusedError) -> str:
 async def thanks(request: Request) -> Response:
     token = browser.session(request)
     if not token:
-        return browser.go(f"/sign-in?next={request.url.path}")
+        return browser.sign_in_first(request.url.path)
     cart = await basket_or_none(request)
     try:
         order = await services(request).order(request.path_params["order_id"], token)
@@ -144,6 +148,6 @@ async def thanks(request: Request) -> Response:
 
 def expired(path: str) -> Response:
     """The session is over: sign in, and go on from there."""
-    response = browser.go(f"/sign-in?next={path}&note=expired")
+    response = browser.sign_in_first(path, "expired")
     browser.forget(response, browser.SESSION)
     return response

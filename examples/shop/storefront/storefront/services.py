@@ -132,9 +132,10 @@ class Service:
                     headers=headers | context.headers(),
                     timeout=deadline.remaining_s(timeout_s),
                 )
-            told = answer.json() if answer.content else None
         except (httpx.HTTPError, deadline.DeadlineError) as error:
             raise AwayError(self.name, error) from error
+        try:
+            told = answer.json() if answer.content else None
         except ValueError as error:  # no JSON: a proxy's own words
             raise AwayError(self.name, f"status {answer.status_code}") from error
         if answer.status_code >= 500 or answer.status_code == 429:

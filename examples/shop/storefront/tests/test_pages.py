@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 import httpx
 import pytest
 from fakes import FakeServices
 from storefront import art, browser
-from storefront.app import make_app
+from storefront.app import app, make_app
 
 ADA = {"name": "Ada", "email": "ada@example.org", "password": "correct horse"}
 Walk = Callable[[httpx.AsyncClient, FakeServices], Awaitable[None]]
@@ -22,9 +23,9 @@ def visit(walk: Walk, *, products: int = 60) -> None:
 
     async def run() -> None:
         fake = FakeServices(products)
-        app = make_app(fake.transport())
-        async with app.router.lifespan_context(app):
-            inside = httpx.ASGITransport(app)
+        made = make_app(fake.transport())
+        async with made.router.lifespan_context(made):
+            inside = httpx.ASGITransport(made)
             async with httpx.AsyncClient(transport=inside, base_url="http://shop", follow_redirects=True) as client:
                 await walk(client, fake)
 
@@ -272,6 +273,55 @@ def test_what_does_not_exist_is_a_page_too(path: str) -> None:
     async def walk(client: httpx.AsyncClient, fake: FakeServices) -> None:
         answer = await client.get(path)
         assert answer.status_code == 404 and "There is no such page" in answer.text
+
+    visit(walk)
+
+
+ODD = [
+    "",
+    "\0",
+    "é",
+    "a b",
+    "\r\nx: y",
+    "-1",
+    "0",
+    "1.5",
+    "9" * 40,
+    "//[",
+    "x" * 3000,
+    "' OR 1=1",
+    "%00",
+    "%s",
+    "\ufffd",
+]
+FIELDS = ["product_id", "quantity", "next", "name", "email", "password", "key", "ship_to", "search", "page", "note"]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_nothing_that_is_sent_makes_the_storefront_fail(odd: str) -> None:
+    async def walk(client: httpx.AsyncClient, fake: FakeServices) -> None:
+        await client.post("/sign-up", data=ADA)
+        await bought(client)
+        # In double quotes a cookie may hold a line break, and what is not ASCII, as octal numbers.
+        octal = "".join(f"\\{byte:03o}" for byte in odd.encode())
+        cookie = f'session="{octal}"; cart="{octal}"'
+        fields = dict.fromkeys(FIELDS, odd)
+        for route in app.routes:
+            path = re.sub("{[^}]*}", "7", getattr(route, "path", "/"))
+            for headers in ({}, {"cookie": cookie}, {"origin": quote(odd)}):
+                for method in ("GET", "POST"):
+                    answer = await client.request(
+                        method, path, params=fields, data=fields if method == "POST" else None, headers=headers
+                    )
+                    assert answer.status_code < 500, (method, path)
+
+    visit(walk)
+
+
+def test_too_many_fields_and_too_long_forms_are_refused() -> None:
+    async def walk(client: httpx.AsyncClient, fake: FakeServices) -> None:
+        assert (await client.post("/sign-in", data={str(n): "x" for n in range(60)})).status_code == 400
+        assert (await client.post("/sign-in", data={"email": "x" * 30_000})).status_code == 413
 
     visit(walk)
 
