@@ -2,7 +2,7 @@
 //
 // Without MONGODB_URL: one file a record. A record is made by giving its finished file a name that must be new, which
 // the system does in one step: two replicas cannot take the same id, none reads half of a record, and there is no lock
-// that a killed one could leave behind. With MONGODB_URL: a collection there (`npm install mongodb`).
+// that a killed one could leave behind. With MONGODB_URL: a collection there, see mongodb.yaml.
 
 const crypto = require("node:crypto");
 const fs = require("node:fs");
@@ -119,6 +119,7 @@ let database;
 exports.open = function open(name) {
   if (!process.env.MONGODB_URL) return new Files(name);
   const { MongoClient } = require("mongodb");
-  database ??= new MongoClient(process.env.MONGODB_URL).db(); // connects when it is first asked
+  // It connects when it is first asked. Without a name: the database of the URL.
+  database ??= new MongoClient(process.env.MONGODB_URL).db(process.env.MONGODB_DATABASE);
   return new Mongo(name, database);
 };

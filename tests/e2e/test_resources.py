@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -25,7 +27,7 @@ SLEEPER = "import time\ntime.sleep(10000)\n"
 APP = f"""
 app: data
 services:
-  cart-service: {{command: ["{sys.executable}", sleeper.py], database: postgres, uses: [nats]}}
+  cart-service: {{command: ["{sys.executable}", sleeper.py], database: postgres, uses: [nats, redis]}}
   product-service: {{command: ["{sys.executable}", sleeper.py], database: postgres}}
   notes: {{command: ["{sys.executable}", sleeper.py], database: sqlite}}
 jobs:
@@ -122,6 +124,31 @@ def test_a_killed_postgres_comes_back_with_its_data_and_so_it_does_after_down(da
     data.shoal.up()
     assert data.variables("cart-service")["PGPASSWORD"] == cart["PGPASSWORD"]
     assert data.psql("select id from kept", **data.variables("cart-service")).stdout == "7\n"
+
+
+def redis(data: Data, *words: str) -> str:
+    """What Redis answers; it wants the password first."""
+    url = urlsplit(data.variables("cart-service")["REDIS_URL"])
+    with socket.create_connection((url.hostname, url.port), timeout=10) as connection, connection.makefile() as lines:
+        for command in (("AUTH", url.password or ""), words):
+            sent = f"*{len(command)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in command)
+            connection.sendall(sent.encode())
+            answer = lines.readline().strip()
+            answer = lines.readline().strip() if answer.startswith("$") else answer
+    return answer
+
+
+def test_redis_keeps_what_it_has_confirmed_when_it_is_killed(data: Data) -> None:
+    assert redis(data, "SET", "kept", "7") == "+OK"
+    url = urlsplit(data.variables("cart-service")["REDIS_URL"])
+    with socket.create_connection((url.hostname, url.port), timeout=10) as stranger, stranger.makefile() as lines:
+        stranger.sendall(b"GET kept\r\n")
+        assert "NOAUTH" in lines.readline()
+    seen = data.shoal.status()["sequence"]
+    [name] = [name for name in data.shoal.pids() if name.startswith("redis-r")]
+    os.kill(data.shoal.pids()[name], signal.SIGKILL)
+    data.shoal.wait_for_event("ReplicaReady", name, after=seen)
+    assert redis(data, "GET", "kept") == "7"
 
 
 def test_a_password_is_in_no_record_and_on_no_command_line(data: Data) -> None:

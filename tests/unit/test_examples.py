@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from shoal.engines.local.resources import programs
+from shoal.errors import EngineError
 from shoal.model.app import App, PythonApp, Route, Service
+from shoal.model.resources import Kind
 from shoal.spec.load import load_app
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -47,6 +50,21 @@ def test_the_application_before_it_is_split_is_one_service_with_one_database() -
     [service] = load("one-application").services
     assert (service.name, service.calls, service.uses) == ("shop", (), ())
     assert service.database is not None
+
+
+def test_the_shop_in_express_has_its_records_in_mongodb_by_another_file() -> None:
+    plain, kept = load("express-shop"), load("express-shop/mongodb.yaml")
+    assert [service.name for service in kept.services] == ["mongodb", *(service.name for service in plain.services)]
+    assert [[use.name for use in service.uses] for service in kept.services[1:]] == [["mongodb"]] * 3
+
+
+def test_a_machine_without_mongodb_hears_of_both_ways_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(EngineError, match="no mongod on the PATH") as caught:
+        programs.server(Kind.MONGODB)
+    assert "install it, or run its image: resources: {mongodb: {image: ...}}" in caught.value.way_out
+    with pytest.raises(EngineError, match="podman or docker"):
+        programs.containers()
 
 
 def test_the_static_site_has_files_a_volume_and_an_api_under_its_path() -> None:
