@@ -158,13 +158,14 @@ def shoppers(address: str, folder: Path) -> Iterator[list[Shopper]]:
     if chromium is None:
         pytest.skip("no chromium on the PATH: apt-get install chromium")
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
         try:
             found = []
             for size, (width, height) in SIZES.items():
                 page = browser.new_page(viewport={"width": width, "height": height}, java_script_enabled=False)
-                page.set_default_timeout(10_000)
+                page.set_default_timeout(30_000)
                 found.append(Shopper(page, address, size, folder))
             yield found
         finally:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from shoal.sdk import context, deadline
 
-TIMEOUT_S = 3.0
+TIMEOUT_S = 5.0
 """For one question; somebody is looking at an empty window meanwhile."""
 CHECKOUT_TIMEOUT_S = 10.0
 Model = TypeVar("Model", bound=BaseModel)
