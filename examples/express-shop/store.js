@@ -119,7 +119,7 @@ let database;
 exports.open = function open(name) {
   if (!process.env.MONGODB_URL) return new Files(name);
   const { MongoClient } = require("mongodb");
-  // It connects when it is first asked. Without a name: the database of the URL.
-  database ??= new MongoClient(process.env.MONGODB_URL).db(process.env.MONGODB_DATABASE);
+  const named = new URL(process.env.MONGODB_URL).pathname.length > 1;
+  database ??= new MongoClient(process.env.MONGODB_URL).db(named ? undefined : "shop"); // connects when first asked
   return new Mongo(name, database);
 };

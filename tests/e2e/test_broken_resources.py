@@ -122,6 +122,13 @@ def test_a_damaged_folder_is_said_and_left_as_it_is(tmp_path: Path) -> None:
         shoal.up()
         assert psql(shoal, "create table t as select 7 as id").returncode == 0
         shoal.down()
+        password = shoal.root / "resources" / "postgres" / "password"
+        away = password.rename(tmp_path / "password")
+        failed = shoal.shoal("up", "-d", check=False)
+        assert failed.returncode != 0
+        assert "holds a database whose password was in" in failed.stderr and "start afresh: rm -r" in failed.stderr
+        shoal.down()
+        away.rename(password)
         control = (shoal.root / "resources" / "postgres" / "data").resolve() / "global" / "pg_control"
         whole = control.read_bytes()
         control.write_bytes(whole[:40] + b"\xff" * 8 + whole[48:])

@@ -32,6 +32,18 @@ SERVICES = ("user-service", "product-service", "cart-service")
 Example = Callable[[str], tuple[Path, dict[int, int]]]
 
 
+BAD_MIGRATION = """
+from alembic import op
+
+revision, down_revision = "0002", "0001"
+
+
+def upgrade():
+    op.execute("ALTER TABLE products ADD COLUMN colour text")
+    op.execute("UPDATE products SET price_minor = price_minor / 0")
+"""
+
+
 @dataclass
 class Shop:
     shoal: Plane
@@ -158,14 +170,39 @@ async def take(shop: Shop, *steps: Callable[[Shop], Awaitable[None]]) -> None:
 
 def test_the_shops_data_stays_in_step(example: Example) -> None:
     with running(example) as shop:
-        steps = (the_last_item_goes_to_one, a_key_charges_once, carts_show_without_products, kills, forgotten)
-        asyncio.run(take(shop, *steps))
+        steps = (the_last_item_goes_to_one, a_key_charges_once, a_migration_that_fails_changes_nothing)
+        asyncio.run(take(shop, *steps, carts_show_without_products, kills, forgotten))
 
 
 def test_the_same_shop_keeps_its_data_in_sqlite_by_one_variable(example: Example) -> None:
     with running(example, SHOP_DATABASE="sqlite") as shop:
         assert "postgres-r1" not in shop.shoal.pids()
         asyncio.run(take(shop, the_last_item_goes_to_one, a_key_charges_once, forgotten))
+
+
+async def a_migration_that_fails_changes_nothing(shop: Shop) -> None:
+    """With alembic on PostgreSQL: three replicas of each service started, and one migration ran."""
+    told = (await asyncio.to_thread(shop.shoal.shoal, "migrate", "status", "--json")).stdout
+    runs = {one["service"]: one["runs"] for one in map(json.loads, told.splitlines())}
+    assert {service: [run["outcome"] for run in ran] for service, ran in runs.items()} == {
+        service: ["succeeded"] for service in SERVICES
+    }
+    versions = shop.shoal.folder / "product-service" / "migrations" / "versions"
+    bad = versions / "0002_bad.py"
+    bad.write_text(BAD_MIGRATION)
+    before = dumped(shop, "product-service")
+    deploy = asyncio.create_task(asyncio.to_thread(shop.shoal.shoal, "deploy", "product-service", check=False))
+    answers = set()
+    while not deploy.done():
+        answers.add((await shop.client.get(f"{shop.url}/products")).status_code)
+    failed = await deploy
+    assert failed.returncode not in (0, 2)
+    assert "the migration of product-service failed" in failed.stderr
+    assert "division by zero" in failed.stderr
+    assert answers == {200}
+    assert dumped(shop, "product-service") == before
+    bad.unlink()
+    await asyncio.to_thread(shop.shoal.shoal, "deploy", "product-service")
 
 
 async def the_last_item_goes_to_one(shop: Shop) -> None:
@@ -316,4 +353,6 @@ def dumped(shop: Shop, service: str) -> str:
             return "\n".join(connection.iterdump())
     env = {key: value for key, value in shop.variables(service).items() if key.startswith("PG")}
     line = [str(programs.postgres_folder() / "pg_dump"), "-w", "--data-only"]
-    return subprocess.run(line, env=env, capture_output=True, text=True, check=True, timeout=60).stdout
+    done = subprocess.run(line, env=env, capture_output=True, text=True, check=True, timeout=60)
+    # It says `\\restrict` and a word by chance.
+    return "\n".join(row for row in done.stdout.splitlines() if not row.startswith(("\\restrict", "\\unrestrict")))

@@ -55,6 +55,11 @@ def make_folder(programs: Path, place: Place) -> None:
     """Unless it is there: what was begun and not finished is begun anew. Blocks for a second. EngineError: it cannot be
     made, or what is there is no database of this version."""
     if place.data.is_dir():
+        if not place.has_password(""):
+            raise EngineError(
+                f"{place.data} holds a database whose password was in {place.own}, which was removed",
+                way_out=f"bring that folder back; or start afresh: rm -r {place.data}",
+            )
         _check(programs, place)
         return
     work = place.data.with_name("data.new")
