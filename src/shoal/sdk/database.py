@@ -1,16 +1,31 @@
-"""The service's own database, as its `DATABASE_URL` says: PostgreSQL or SQLite, by SQLAlchemy's asyncio."""
+"""The service's own database, as its `DATABASE_URL` says: PostgreSQL or SQLite, by SQLAlchemy's asyncio.
+
+engine = database.engine()
+transactions = database.Transactions(engine)
+
+async with transactions.begin() as session:      # committed at the end; 503 while the database is away
+    ...
+"""
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy import URL, event, make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+from shoal.sdk.problems import Problem
 
 _DRIVERS = {"postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
 _BUSY_S = 10.0
 """How long a writer of SQLite waits for other replicas' writes."""
+_log = logging.getLogger("shoal.sdk.database")
 
 
 def url(written: str | None = None) -> URL:
@@ -50,3 +65,25 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
 
 def _begin_sqlite(connection: Any) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+class Transactions:
+    """`async with transactions.begin() as session`: committed at the end of the block, unless that raises.
+
+    A handler has the block inside: as a dependency it would end after the answer is sent, and might fail then.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncSession]:
+        """Problem 503: the database is away, or has no time. Whether what was done is lost is then unknown."""
+        try:
+            async with AsyncSession(self._engine, expire_on_commit=False) as session, session.begin():
+                yield session
+        except (IntegrityError, ProgrammingError, DataError):
+            raise  # our own mistake: it would fail again
+        except (OSError, DBAPIError, PoolTimeoutError) as error:
+            _log.warning("the database does not answer: %r", error)
+            raise Problem(503, detail="the database does not answer", headers={"Retry-After": "1"}) from error

@@ -22,12 +22,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from carts import baskets, customers, orders
 from carts.identity import User
 from carts.models import CURRENCY, CartStatus, Order, OrderLine, OrderStatus, Payment, outbox
 from carts.product_service import ProductService
+from shoal.sdk.database import Transactions
 from shoal.sdk.problems import Problem
 
 PENDING_S_MAX = 30.0
@@ -49,7 +50,7 @@ class Wish:
 class Checkout:
     def __init__(
         self,
-        sessions: async_sessionmaker[AsyncSession],
+        sessions: Transactions,
         products: ProductService,
         *,
         clock: Callable[[], float] = time.time,

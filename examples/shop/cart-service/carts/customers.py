@@ -5,8 +5,9 @@ from __future__ import annotations
 from sqlalchemy import delete, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from carts import identity, orders
+from carts import orders
 from carts.models import Cart, Customer, Order, OrderStatus
+from shoal.sdk import tokens
 
 _CLAIM = text("INSERT INTO customers (id, erased) VALUES (:id, :erased) ON CONFLICT DO NOTHING")
 
@@ -17,7 +18,7 @@ async def enter(session: AsyncSession, user_id: int) -> None:
     Problem 401: it has been, though the token is still good.
     """
     if (await _locked(session, user_id)).erased:
-        raise identity.refused("the account of this token is deleted")
+        raise tokens.refused("the account of this token is deleted")
 
 
 async def erase(session: AsyncSession, user_id: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections.abc import Sequence
@@ -15,7 +14,6 @@ from carts.models import OrderLine
 from shoal.sdk import context, deadline
 from shoal.sdk.problems import Problem
 
-PRODUCTS = "http://product-service:3001"
 TIMEOUT_S = 2.0
 _log = logging.getLogger(__name__)
 
@@ -33,7 +31,8 @@ class Product(BaseModel):
 class ProductService:
     """Raises Problem only: 503 when product-service does not answer, or not with what it should."""
 
-    def __init__(self, url: str, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(self, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        url = os.environ.get("PRODUCT_SERVICE_URL", "http://product-service:3001")
         # trust_env off: the HTTP_PROXY of whoever started the shop knows nothing of its names.
         self._client = httpx.AsyncClient(base_url=url, transport=transport, trust_env=False)
 
@@ -85,15 +84,6 @@ def away(why: str) -> Problem:
         detail="nothing has changed; try again in a moment",
         headers={"Retry-After": "1"},
     )
-
-
-async def found_url() -> str:
-    """By name; by the variable where names cannot work (see `shoal doctor`)."""
-    try:
-        await asyncio.get_running_loop().getaddrinfo("product-service", 3001)
-    except OSError:
-        return os.environ.get("PRODUCT_SERVICE_URL", PRODUCTS)
-    return PRODUCTS
 
 
 def _expected(answer: httpx.Response) -> httpx.Response:

@@ -10,23 +10,24 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from fastapi.security import HTTPBearer
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from carts import baskets, catalogue, customers, orders, schemas
 from carts.checkout import Checkout, Wish
-from carts.identity import Identity, User, refused
+from carts.identity import Identity, User
 from carts.models import Cart, CartStatus, Order, idempotency
 from carts.product_service import ProductService
 from shoal.sdk import problems
+from shoal.sdk.database import Transactions
 from shoal.sdk.idempotency import Answer
 from shoal.sdk.problems import Problem
+from shoal.sdk.tokens import refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """What the routes work with while the application runs."""
 
-    sessions: async_sessionmaker[AsyncSession]
+    sessions: Transactions
     products: ProductService
     checkout: Checkout
     identity: Identity

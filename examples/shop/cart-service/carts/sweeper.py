@@ -8,10 +8,9 @@ import logging
 import random
 from collections.abc import AsyncIterator
 
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
-
 from carts.checkout import Checkout
 from carts.models import idempotency
+from shoal.sdk.database import Transactions
 
 EVERY_S = 2.0
 ANSWERS_KEPT_S = 24 * 3600.0
@@ -19,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 @contextlib.asynccontextmanager
-async def sweeping(checkout: Checkout, sessions: async_sessionmaker[AsyncSession]) -> AsyncIterator[None]:
+async def sweeping(checkout: Checkout, sessions: Transactions) -> AsyncIterator[None]:
     task = asyncio.create_task(_sweep(checkout, sessions), name="sweeper")
     try:
         yield
@@ -29,7 +28,7 @@ async def sweeping(checkout: Checkout, sessions: async_sessionmaker[AsyncSession
             await task
 
 
-async def _sweep(checkout: Checkout, sessions: async_sessionmaker[AsyncSession]) -> None:
+async def _sweep(checkout: Checkout, sessions: Transactions) -> None:
     chance = random.Random()
     while True:
         # Not all replicas at once: they would find the same orders.

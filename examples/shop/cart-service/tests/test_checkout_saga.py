@@ -20,9 +20,9 @@ from carts.models import Cart, CartItem, Order, Payment, outbox
 from carts.product_service import Product, ProductService
 from product_service_model import ProductServiceModel
 from sqlalchemy import event, select
-from sqlalchemy.ext.asyncio import async_sessionmaker
 
 from shoal.sdk import database
+from shoal.sdk.database import Transactions
 from shoal.sdk.events import Event
 from shoal.sdk.problems import Problem
 
@@ -55,12 +55,12 @@ class World:
     def __init__(self, shop: ProductServiceModel) -> None:
         self.shop, self.now = shop, 1000.0
         self.engine = database.engine()
-        self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        self.sessions = Transactions(self.engine)
         self.checkout = Checkout(self.sessions, self.products(), clock=lambda: self.now)
         self._ids = itertools.count(1)
 
     def products(self) -> ProductService:
-        return ProductService("http://product-service", transport=self.shop.transport())
+        return ProductService(transport=self.shop.transport())
 
     @asynccontextmanager
     async def process(self, fate: Fate) -> AsyncIterator[Checkout]:
@@ -76,7 +76,7 @@ class World:
         engine.sync_engine.dialect.do_commit = commit
         self.shop.before = self.shop.after = fate.request
         try:
-            yield Checkout(async_sessionmaker(engine, expire_on_commit=False), self.products(), clock=lambda: self.now)
+            yield Checkout(Transactions(engine), self.products(), clock=lambda: self.now)
         finally:
             self.shop.at_peace()
             await engine.dispose()

@@ -13,14 +13,15 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from products import catalogue, reservations, schemas
-from products.identity import Identity, refused
+from products.identity import Identity
 from products.models import Product, outbox
 from products.models import Reservation as ReservationRow
-from products.transactions import Transactions
 from shoal.sdk import database, deadline, health, problems
+from shoal.sdk.database import Transactions
 from shoal.sdk.inbox import Event, Inbox
 from shoal.sdk.outbox import Relay
 from shoal.sdk.problems import Problem
+from shoal.sdk.tokens import refused
 
 
 @asynccontextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import uuid
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -221,14 +220,8 @@ class Services:
 
 
 def url_of(service: str) -> str:
-    """By name; by the variable where names cannot work (see `shoal doctor`)."""
-    port = PORTS[service]
-    variable = f"{service.upper().replace('-', '_')}_URL"
-    try:
-        socket.getaddrinfo(service, port)
-    except socket.gaierror:
-        return os.environ.get(variable, f"http://{service}:{port}")
-    return f"http://{service}:{port}"
+    """Shoal sets the variable; elsewhere the name does."""
+    return os.environ.get(f"{service.upper().replace('-', '_')}_URL", f"http://{service}:{PORTS[service]}")
 
 
 def read(model: type[Model], told: object, service: Service) -> Model:

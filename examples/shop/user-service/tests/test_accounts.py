@@ -13,9 +13,8 @@ from alembic.config import Config
 from argon2 import PasswordHasher
 from users import grant
 from users.app import app
-from users.transactions import Transactions
 
-from shoal.sdk.database import engine
+from shoal.sdk.database import Transactions, engine
 
 pytestmark = pytest.mark.anyio
 ANN = {"name": "Ann", "email": "ann@example.org", "password": "correct horse"}

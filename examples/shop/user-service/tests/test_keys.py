@@ -9,10 +9,10 @@ import jwt
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 from users import keys, rotate
-from users.identity import ASK_AGAIN_S
 from users.models import User
 
 from shoal.sdk import database
+from shoal.sdk.tokens import ASK_AGAIN_S
 
 pytestmark = pytest.mark.anyio
 DAY_S = 24 * 3600.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
 
+from shoal.sdk.database import Transactions
 from shoal.sdk.problems import Problem
 from users import passwords
 from users.models import User, outbox
-from users.transactions import Transactions
 
 
 async def register(db: Transactions, *, name: str, email: str, password: str) -> User:

@@ -10,11 +10,11 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.security import HTTPBearer
 from sqlalchemy import text
 
-from shoal.sdk import database, deadline, health, problems
+from shoal.sdk import database, deadline, health, problems, tokens
+from shoal.sdk.database import Transactions
 from shoal.sdk.outbox import Relay
 from users import accounts, identity, keys, passwords, schemas
 from users.models import outbox
-from users.transactions import Transactions
 
 
 @asynccontextmanager
@@ -60,7 +60,7 @@ async def claimed(request: Request, _: Annotated[Any, Depends(bearer)]) -> ident
     """Who the token says that asks. They may be gone."""
     user: identity.User | None = await request.app.state.identity.user(request.headers.get("authorization"))
     if user is None:
-        raise identity.refused("log in first")
+        raise tokens.refused("log in first")
     return user
 
 
@@ -84,7 +84,7 @@ async def log_in(credentials: schemas.Credentials, db: Database) -> schemas.Toke
 async def show_me(claimed: Claimed, db: Database) -> schemas.User:
     user = await accounts.by_id(db, claimed.id)
     if user is None:
-        raise identity.refused("the account of this token is deleted")
+        raise tokens.refused("the account of this token is deleted")
     return schemas.User.model_validate(user)
 
 

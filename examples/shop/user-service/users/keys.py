@@ -20,7 +20,8 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from users.identity import ALGORITHM, ASK_AGAIN_S, AUDIENCE, ISSUER
+from shoal.sdk.tokens import ASK_AGAIN_S
+from users.identity import ALGORITHM, AUDIENCE, ISSUER
 from users.models import SigningKey, User
 
 TOKEN_LIFE_S = 3600

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shoal.sdk import database
+from shoal.sdk.tokens import TRUSTED_S
 from users import keys
-from users.identity import TRUSTED_S
 
 
 async def run(*, revoke: bool) -> str:
