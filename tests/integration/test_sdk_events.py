@@ -206,3 +206,79 @@ def test_a_relay_that_dies_leaves_its_place_to_another(broker: Nats, server: Pos
                     await until_applied(second, 3 * THINGS)
 
     asyncio.run(body())
+
+
+def test_revisions_that_know_other_types_leave_each_others_events_alone(
+    broker: Nats, server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shoal.sdk.inbox._STRANGE_S", 0.05)
+    url = server.database()
+    outbox = Outbox("types", metadata=METADATA)
+
+    async def body() -> None:
+        async with engine_of(url) as engine:
+            taken: list[str] = []
+            more = asyncio.Event()
+
+            def revision(*types: str) -> Inbox:
+                inbox = Inbox(engine, name="types", nats_url=broker.url)
+                for kind in types:
+
+                    @inbox.on("types", kind)
+                    async def take(event: Event, session: AsyncSession) -> None:
+                        taken.append(event.type)
+                        more.set()
+
+                return inbox
+
+            async def make(*types: str) -> None:
+                async with AsyncSession(engine) as session, session.begin():
+                    for kind in types:
+                        await outbox.add(session, type=kind, subject="1", data=None)
+
+            async def until(*types: str) -> None:
+                async with asyncio.timeout(30):
+                    while sorted(taken) != sorted(types):
+                        more.clear()
+                        await more.wait()
+
+            async with Relay(outbox, engine, broker.url):
+                async with revision("old", "new"), revision("old"):
+                    # The older one subscribed last, and takes nothing from the newer one.
+                    await make("new", "old", "new", "old")
+                    await until("new", "old", "new", "old")
+                async with revision("old"):
+                    # Nobody takes "new" any more: it does not stand in the way for ever.
+                    await make("new", "old", "new")
+                    await until("new", "old", "new", "old", "old")
+
+    asyncio.run(body())
+
+
+def test_an_event_that_kills_its_consumer_is_a_dead_letter(
+    broker: Nats, server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shoal.sdk.inbox._DEATHS_MAX", 2)
+    monkeypatch.setattr("shoal.sdk.inbox.ACK_WAIT_S", 0.5)
+    url = server.database()
+    outbox = Outbox("deadly", metadata=METADATA)
+
+    async def body() -> None:
+        async with engine_of(url) as engine, Relay(outbox, engine, broker.url):
+            await change(engine, outbox, range(1))
+            for _ in range(2):
+                inbox, began = Inbox(engine, name="deadly", nats_url=broker.url), asyncio.Event()
+
+                @inbox.on("deadly", "thing.changed")
+                async def changed(event: Event, session: AsyncSession, began: asyncio.Event = began) -> None:
+                    began.set()
+                    await asyncio.sleep(1000)
+
+                async with inbox:
+                    await began.wait()  # and dies
+            async with consumer(engine, "deadly", "deadly", broker.url):
+                await until_applied(engine, THINGS - 1)
+
+    asyncio.run(body())
+    [letter] = asyncio.run(dead_letters(broker, "deadly"))
+    assert "taken up 2 times" in letter.error

@@ -11,6 +11,8 @@ from typing import Any
 
 from shoal.sdk import context
 
+BYTES_MAX = 1_000_000
+"""NATS takes a MiB, headers and all. One that is larger would stay in the outbox for ever, and those behind it."""
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+")
 _TYPE = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _PATTERN = re.compile(r"(\*|[A-Za-z0-9_-]+)(\.(\*|[A-Za-z0-9_-]+))*(\.>)?|>")
@@ -91,9 +93,13 @@ def new(source: str, type: str, subject: str, data: Any) -> Event:  # noqa: A002
         tracestate=here.tracestate,
     )
     try:
-        made.to_json()
+        size = len(made.to_json().encode())
     except (TypeError, ValueError) as error:
         raise ValueError(f"the data of {type} cannot be JSON: {error}") from error
+    if size > BYTES_MAX:
+        raise ValueError(
+            f"an event of {type} has {size} bytes, and NATS takes {BYTES_MAX} at most; send where the data is"
+        )
     return made
 
 

@@ -22,13 +22,14 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 import nats
 from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NothingCame
 from nats.js.api import AckPolicy, ConsumerConfig
+from nats.js.errors import NotFoundError
 from sqlalchemy import MetaData, delete, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
@@ -43,8 +44,11 @@ ACK_WAIT_S = 5.0
 """After which an event whose replica has died goes to another one; while a handler works, it says so in time."""
 _FETCH_S = 2.0
 _AGAIN_S = (0.1, 0.3, 1.0, 3.0)
-_DEATHS_MAX = 20
+_DEATHS_MAX = 60
 """So often an event is taken up: one that kills its consumer is a dead letter too."""
+_STRANGE_S = 0.5
+_STRANGE_MAX = 30
+"""So often an event without a handler is left to others: a newer revision may know it."""
 _REMEMBERED_S = 30 * 24 * 3600
 """How long it is known that an event was applied: longer than the stream keeps it."""
 _CLEAN_S = 3600.0
@@ -128,16 +132,8 @@ class Inbox:
             raise ConnectionError("the connection to NATS has ended")
 
     async def _declare(self, broker: streams.Streams) -> None:
-        await broker.js.add_consumer(
-            streams.EVENTS,
-            ConsumerConfig(
-                durable_name=self.name,
-                filter_subjects=sorted(self._handlers),
-                ack_policy=AckPolicy.EXPLICIT,
-                ack_wait=ACK_WAIT_S,
-                max_ack_pending=self._in_flight,
-            ),
-        )
+        # Never fewer than there are: an older revision that came back would take events from a newer one for good.
+        await self._subscribe(broker, await self._subscribed(broker) | self._handlers.keys())
         # It counts the dead letters of this inbox, and reads them for a replay.
         await broker.js.add_consumer(
             streams.DEAD,
@@ -149,19 +145,41 @@ class Inbox:
             ),
         )
 
+    async def _subscribed(self, broker: streams.Streams) -> set[str]:
+        try:
+            config = (await broker.js.consumer_info(streams.EVENTS, self.name)).config
+        except NotFoundError:
+            return set()
+        return set(config.filter_subjects or ([config.filter_subject] if config.filter_subject else []))
+
+    async def _subscribe(self, broker: streams.Streams, subjects: Iterable[str]) -> None:
+        await broker.js.add_consumer(
+            streams.EVENTS,
+            ConsumerConfig(
+                durable_name=self.name,
+                filter_subjects=sorted(subjects),
+                ack_policy=AckPolicy.EXPLICIT,
+                ack_wait=ACK_WAIT_S,
+                max_ack_pending=self._in_flight,
+            ),
+        )
+
     async def _take(self, broker: streams.Streams, message: Msg) -> None:
         try:
             event = Event.from_json(message.data)
         except events.MalformedError as error:
             await self._bury(broker, message, error)
             return
+        deliveries = message.metadata.num_delivered
         if self._handler(event) is None:
-            # A newer revision of the service has asked for it, and this one is about to leave.
-            await message.nak(delay=0.5)
+            await self._leave(broker, message, event, deliveries)
+            return
+        if deliveries > _DEATHS_MAX:
+            await self._bury(broker, message, RuntimeError(f"taken up {deliveries - 1} times, and never answered"))
             return
         beat = asyncio.create_task(_say_alive(message))
         try:
-            failure = await self._try(event, message.metadata.num_delivered)
+            failure = await self._try(event)
         finally:
             beat.cancel()
         if failure is None:
@@ -169,7 +187,19 @@ class Inbox:
         else:
             await self._bury(broker, message, failure)
 
-    async def _try(self, event: Event, deliveries: int) -> Exception | None:
+    async def _leave(self, broker: streams.Streams, message: Msg, event: Event, deliveries: int) -> None:
+        """To a newer revision of the service, which has asked for it; after a while there is none, and the type is one
+        that an older revision had asked for."""
+        if deliveries <= _STRANGE_MAX:
+            await message.nak(delay=_STRANGE_S)
+            return
+        _log.warning("inbox %s: nobody takes %s any more; events of that type are left out", self.name, event.channel)
+        await message.ack()
+        mine, there = self._handlers.keys(), await self._subscribed(broker)
+        gone = {wanted for wanted in there - mine if events.matches(wanted, event.channel)}
+        await self._subscribe(broker, there - gone or mine)
+
+    async def _try(self, event: Event) -> Exception | None:
         """What the last try has raised; None: the event is applied."""
         failures = 0
         while True:
@@ -181,7 +211,7 @@ class Inbox:
                     continue
                 failures += 1
                 _log.warning("inbox %s: %s %s: %r (try %d)", self.name, event.type, event.id, error, failures)
-                if failures >= self._tries or deliveries > _DEATHS_MAX:
+                if failures >= self._tries:
                     return error
                 await asyncio.sleep(_AGAIN_S[min(failures, len(_AGAIN_S)) - 1])
             else:

@@ -63,8 +63,9 @@ async def connected(url: str, name: str) -> AsyncIterator[Streams]:
         yield Streams(client, js)
     finally:
         try:
-            await client.close()
-        except (OSError, nats.errors.Error):
+            # A server that hangs must not hold up the end of a replica.
+            await asyncio.wait_for(client.close(), 1.0)
+        except (OSError, nats.errors.Error, TimeoutError):
             pass
 
 

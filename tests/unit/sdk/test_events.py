@@ -38,6 +38,12 @@ def test_what_cannot_be_published_is_refused_where_it_is_made(source: str, kind:
         events.new(source, kind, "1", data)
 
 
+def test_what_nats_would_never_take_is_refused_where_it_is_made() -> None:
+    assert events.new("a", "x", "1", "y" * 900_000)
+    with pytest.raises(ValueError, match=r"an event of x has 1\d+ bytes"):
+        events.new("a", "x", "1", "y" * 1_000_000)
+
+
 @pytest.mark.parametrize("raw", [b"", b"[]", b"{}", b'{"id": 1, "source": "a", "type": "b"}', b"\xff", b"null"])
 def test_what_is_no_event_is_called_so(raw: bytes) -> None:
     with pytest.raises(events.MalformedError):
