@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from shoal.sdk import database, dead, streams, tables
 from shoal.sdk.inbox import Event, Inbox
 from shoal.sdk.outbox import Outbox, Relay
+from shoal.sdk.problems import Problem
 from tests.support.nats import Nats, nats
 from tests.support.postgres import Postgres, postgres
 
@@ -282,3 +283,25 @@ def test_an_event_that_kills_its_consumer_is_a_dead_letter(
     asyncio.run(body())
     [letter] = asyncio.run(dead_letters(broker, "deadly"))
     assert "taken up 2 times" in letter.error
+
+
+def test_a_transaction_waits_for_a_database_that_is_started_again() -> None:
+    async def body(server: Postgres, url: str) -> None:
+        async with engine_of(url) as engine:
+            server.kill()
+            back = asyncio.create_task(asyncio.to_thread(server.start))
+            async with database.Transactions(engine, wait_s=60).begin() as session:
+                await session.execute(SEEN.insert().values(thing=1, version=0, times=1))
+            await back
+            assert await applied(engine) == 1
+            server.kill()
+            try:
+                with pytest.raises(Problem) as caught:
+                    async with database.Transactions(engine, wait_s=0).begin():
+                        pass
+            finally:
+                await asyncio.to_thread(server.start)
+            assert caught.value.status == 503
+
+    with postgres() as server:
+        asyncio.run(body(server, server.database()))

@@ -259,6 +259,10 @@ def test_exec_takes_the_commands_place(
     folder, (program, argv, env) = ran
     assert (folder, Path(program).name, argv) == ("/", "sh", ["sh", "-c", "exit 3", "--json"])
     assert (env["A"], env["TERM"], env.get("SECRET")) == ("1", "vt100", None)
+    entry.run(["exec", "web", "--file", str(plane), "--", "tail", "-f", "log"])
+    assert ran[3][1] == ["tail", "-f", "log"]
+    assert entry.run(["exec", "web", "-f", "/nowhere/at/all", "--", "sh"]) == 2
+    assert "/nowhere/at/all" in capsys.readouterr().err
     assert document(capsys, "exec", "web")["env"]["A"] == "1"
     assert entry.run(["exec", "web", "no-such-command"]) == 127
     assert entry.run(["exec", "web"]) == 2

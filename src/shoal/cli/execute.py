@@ -33,11 +33,15 @@ def command(service: str, command_line: tuple[str, ...], file: Path | None, as_j
     """Run a command as if it were part of SERVICE: its environment, its folder, its names.
 
     The command takes Shoal's place: terminal, signals and exit status are its own. Shoal's
-    options stand before SERVICE.
+    options stand before the `--`.
     """
     argv = list(command_line)
-    if argv[:1] == ["--json"]:
-        argv, as_json = argv[1:], True
+    # Up to `--` they can only be ours, as with every other command.
+    while argv and (argv[0] == "--json" or (argv[0] in ("-f", "--file") and "--" in argv[2:])):
+        if argv[0] == "--json":
+            argv, as_json = argv[1:], True
+        else:
+            argv, file = argv[2:], Path(argv[1])
     if argv[:1] == ["--"]:
         argv = argv[1:]
     if not argv and not as_json:

@@ -9,8 +9,10 @@ async with transactions.begin() as session:      # committed at the end; 503 whi
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,11 +22,15 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingErr
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
+from shoal.sdk import deadline
 from shoal.sdk.problems import Problem
 
 _DRIVERS = {"postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
 _BUSY_S = 10.0
 """How long a writer of SQLite waits for other replicas' writes."""
+_AGAIN_S = 0.1
+_OUR_MISTAKE = (IntegrityError, ProgrammingError, DataError)
+_AWAY = (OSError, DBAPIError, PoolTimeoutError)
 _log = logging.getLogger("shoal.sdk.database")
 
 
@@ -71,19 +77,44 @@ class Transactions:
     """`async with transactions.begin() as session`: committed at the end of the block, unless that raises.
 
     A handler has the block inside: as a dependency it would end after the answer is sent, and might fail then.
+    `wait_s`: how long a transaction waits for a database that is away, as one is that is started again; it never
+    waits longer than the caller of the request does.
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine: AsyncEngine, *, wait_s: float = 3.0) -> None:
+        self._engine, self._wait_s = engine, wait_s
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncSession]:
         """Problem 503: the database is away, or has no time. Whether what was done is lost is then unknown."""
         try:
-            async with AsyncSession(self._engine, expire_on_commit=False) as session, session.begin():
+            opened = await self._opened()
+        except _AWAY as error:
+            raise _away(error) from error
+        async with opened as session:
+            try:
                 yield session
-        except (IntegrityError, ProgrammingError, DataError):
-            raise  # our own mistake: it would fail again
-        except (OSError, DBAPIError, PoolTimeoutError) as error:
-            _log.warning("the database does not answer: %r", error)
-            raise Problem(503, detail="the database does not answer", headers={"Retry-After": "1"}) from error
+                await session.commit()  # else it is rolled back
+            except _OUR_MISTAKE:
+                raise  # it would fail again
+            except DBAPIError as error:
+                raise _away(error) from error
+
+    async def _opened(self) -> AsyncSession:
+        """With a connection: nothing has been done yet, so this may be tried again."""
+        until = time.monotonic() + deadline.remaining_s(self._wait_s) - _AGAIN_S
+        while True:
+            session = AsyncSession(self._engine, expire_on_commit=False)
+            try:
+                await session.connection()
+                return session
+            except BaseException as error:
+                await session.close()
+                if not isinstance(error, _AWAY) or time.monotonic() > until:
+                    raise
+            await asyncio.sleep(_AGAIN_S)
+
+
+def _away(error: BaseException) -> Problem:
+    _log.warning("the database does not answer: %s", str(error).partition("\n")[0])
+    return Problem(503, detail="the database does not answer", headers={"Retry-After": "1"})

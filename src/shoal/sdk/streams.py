@@ -81,7 +81,9 @@ async def keep_at(work: Callable[[], Awaitable[None]], log: logging.Logger, what
             if asyncio.get_running_loop().time() - began > 5.0:
                 failures = 0
             if failures == 0:
-                log.warning("%s: %s: %s; going on trying", what, type(error).__name__, error)
+                # Its first line: SQLAlchemy adds the statement, and where to read about it.
+                why = str(error).partition("\n")[0]
+                log.warning("%s: %s: %s; going on trying", what, type(error).__name__, why)
             await asyncio.sleep(_AGAIN_S[min(failures, len(_AGAIN_S) - 1)])
             failures += 1
 

@@ -151,7 +151,7 @@ def test_a_role_is_for_whoever_is_registered(capsys: pytest.CaptureFixture[str])
 async def test_a_database_that_is_away_is_a_503(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     await client.post("/register", json=ANN)
     headers = await log_in(client)
-    away = Transactions(engine("postgresql://nobody:x@127.0.0.1:1/nothing"))
+    away = Transactions(engine("postgresql://nobody:x@127.0.0.1:1/nothing"), wait_s=0)
     monkeypatch.setattr(app.state, "transactions", away)
     for answer in (await client.get("/users/me", headers=headers), await client.post("/login", json=SECRETS)):
         assert (answer.status_code, answer.json()["detail"]) == (503, "the database does not answer")
