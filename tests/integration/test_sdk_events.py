@@ -305,3 +305,23 @@ def test_a_transaction_waits_for_a_database_that_is_started_again() -> None:
 
     with postgres() as server:
         asyncio.run(body(server, server.database()))
+
+
+def test_a_damaged_store_of_nats_is_read_as_far_as_it_goes() -> None:
+    """As docs/howto/databases.md says it: a newer nats-server that does otherwise should be noticed."""
+
+    async def publish(broker: Nats, count: int) -> int:
+        async with streams.connected(broker.url, "test") as connection:
+            for _ in range(count):
+                await connection.js.publish("events.a.b", b"x" * 400)
+            return (await connection.js.stream_info(streams.EVENTS)).state.messages
+
+    with nats() as broker:
+        assert asyncio.run(publish(broker, 100)) == 100
+        broker.kill()
+        [block] = broker.folder.rglob("SHOAL_EVENTS/msgs/1.blk")
+        with block.open("r+b") as file:
+            file.seek(20_000)
+            file.write(b"\xff" * 100)
+        broker.start()
+        assert 1 < asyncio.run(publish(broker, 1)) < 50

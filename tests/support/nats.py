@@ -22,7 +22,7 @@ class Nats:
         self.port = free_port()
         self.monitoring = free_port()
         self.url = f"nats://shoal:secret@127.0.0.1:{self.port}"
-        self._folder = folder
+        self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         (folder / "nats.conf").write_text(
             f"listen: 127.0.0.1:{self.port}\n"
@@ -39,10 +39,10 @@ class Nats:
 
     def start(self) -> None:
         """Returns once it answers."""
-        with (self._folder / "log").open("ab") as log:
-            line = [str(programs.nats_server()), "-c", str(self._folder / "nats.conf")]
+        with (self.folder / "log").open("ab") as log:
+            line = [str(programs.nats_server()), "-c", str(self.folder / "nats.conf")]
             self._process = subprocess.Popen(line, stdout=log, stderr=log, cwd="/")
-        until(self._answers, f"nats-server, which says:\n{(self._folder / 'log').read_text()}")
+        until(self._answers, f"nats-server, which says:\n{(self.folder / 'log').read_text()}")
 
     def kill(self) -> None:
         """With SIGKILL."""
@@ -58,7 +58,7 @@ class Nats:
             self._process = None
 
     def _answers(self) -> bool:
-        assert self._process is not None and self._process.poll() is None, (self._folder / "log").read_text()
+        assert self._process is not None and self._process.poll() is None, (self.folder / "log").read_text()
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
                 return connection.recv(5) == b"INFO "

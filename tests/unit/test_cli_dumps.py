@@ -119,6 +119,18 @@ def test_a_damaged_database_is_replaced_and_kept(tmp_path: Path) -> None:
     assert not Path(f"{service.file}-wal").exists()
 
 
+def test_a_damaged_database_is_not_dumped(tmp_path: Path) -> None:
+    service = found(f"sqlite:///{tmp_path}/live.sqlite3")
+    rows = (f"insert into long values ('{'y' * 3000}')" for _ in range(20))
+    sqlite(service.file, "create table long (text)", *rows)
+    with service.file.open("r+b") as file:
+        file.seek(20_000)
+        file.write(b"\xff" * 9000)
+    with pytest.raises(EngineError, match=r"the database of \w+ cannot be dumped: \*\*\* in database main"):
+        dumps.dump(service, tmp_path / "dump")
+    assert [path.name for path in tmp_path.iterdir()] == ["live.sqlite3"]
+
+
 def test_the_wal_of_a_database_that_is_gone_is_not_taken_for_that_of_the_new_one(tmp_path: Path) -> None:
     service = found(f"sqlite:///{tmp_path}/live.sqlite3")
     Path(f"{service.file}-wal").write_bytes(b"of the old")
