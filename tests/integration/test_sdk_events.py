@@ -249,9 +249,34 @@ def test_revisions_that_know_other_types_leave_each_others_events_alone(
                     await make("new", "old", "new", "old")
                     await until("new", "old", "new", "old")
                 async with revision("old"):
-                    # Nobody takes "new" any more: it does not stand in the way for ever.
-                    await make("new", "old", "new")
+                    # The newer one is away for long: its events stand in nobody's way, and are kept.
+                    await make("new", "new", "old")
                     await until("new", "old", "new", "old", "old")
+            kept = await dead_letters(broker, "types")
+            assert [letter.subject for letter in kept] == ["events.types.new"] * 2
+            async with streams.connected(broker.url, "test") as connection:
+                with pytest.raises(ValueError, match="nothing any more"):
+                    await dead.unsubscribe(connection, "types", ["events.types.new", "events.types.old"])
+                assert await dead.unsubscribe(connection, "types", ["events.types.new"]) == ["events.types.old"]
+
+    asyncio.run(body())
+
+
+def test_an_inbox_whose_consumer_is_deleted_asks_for_another(broker: Nats, server: Postgres) -> None:
+    url = server.database()
+    outbox = Outbox("deleted", metadata=METADATA)
+
+    async def body() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            engine = await stack.enter_async_context(engine_of(url))
+            await stack.enter_async_context(Relay(outbox, engine, broker.url))
+            await stack.enter_async_context(consumer(engine, "deleted", "deleted", broker.url))
+            await change(engine, outbox, range(1))
+            await until_applied(engine, THINGS)
+            async with streams.connected(broker.url, "test") as connection:
+                await connection.js.delete_consumer(streams.EVENTS, "deleted")
+            await change(engine, outbox, range(1, 2))
+            await until_applied(engine, 2 * THINGS)
 
     asyncio.run(body())
 

@@ -1,8 +1,12 @@
 """Dead letters: events that an inbox could not apply.
 
     python -m shoal.sdk.dead list [--inbox NAME] [--json]
-    python -m shoal.sdk.dead replay [--inbox NAME] [ID ...]     publishes them again; the inbox that failed takes them
-    anew python -m shoal.sdk.dead drop --inbox NAME ID ...           forgets them
+    python -m shoal.sdk.dead replay [--inbox NAME] [ID ...]
+    python -m shoal.sdk.dead drop ID ...
+    python -m shoal.sdk.dead unsubscribe --inbox NAME SUBJECT ...
+
+`replay` publishes them again, and the inbox that failed takes them anew; `drop` forgets them. `unsubscribe` is for a
+handler that was taken out of the code for good: its events would become dead letters.
 
 In an app of Shoal: `shoal exec cart-service -- python -m shoal.sdk.dead list`. `ID` is the number in the first column.
 """
@@ -72,13 +76,36 @@ async def drop(broker: streams.Streams, letter: Letter) -> None:
     await broker.js.delete_msg(streams.DEAD, letter.id)
 
 
+async def unsubscribe(broker: streams.Streams, inbox: str, subjects: Sequence[str]) -> list[str]:
+    """What the inbox is still sent. NotFoundError: there is no such inbox. ValueError: nothing would be left."""
+    config = (await broker.js.consumer_info(streams.EVENTS, inbox)).config
+    there = config.filter_subjects or ([config.filter_subject] if config.filter_subject else [])
+    left = [subject for subject in there if subject not in subjects]
+    if not left:
+        raise ValueError(f"{inbox} would be sent nothing any more")
+    config.filter_subject, config.filter_subjects = None, left
+    await broker.js.add_consumer(streams.EVENTS, config)
+    return left
+
+
 async def _run(arguments: argparse.Namespace) -> int:
     async with streams.connected(streams.nats_url(None), "dead letters") as broker:
+        if arguments.what == "unsubscribe":
+            try:
+                left = await unsubscribe(broker, arguments.inbox, arguments.ids)
+            except NotFoundError:
+                print(f"there is no inbox {arguments.inbox}", file=sys.stderr)
+                return 1
+            except ValueError as error:
+                print(error, file=sys.stderr)
+                return 1
+            print(f"{arguments.inbox} is sent {', '.join(left)}")
+            return 0
         found = [letter async for letter in letters(broker, arguments.inbox)]
         if arguments.what == "list":
             _show(found, as_json=arguments.json)
             return 0
-        wanted = set(arguments.ids)
+        wanted = set(map(int, arguments.ids))
         missing = wanted - {letter.id for letter in found}
         if missing:
             print(f"there is no dead letter {', '.join(map(str, sorted(missing)))}", file=sys.stderr)
@@ -103,13 +130,17 @@ def _show(found: Sequence[Letter], *, as_json: bool) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 1 no such letter or no NATS, 2 wrong usage."""
     parser = argparse.ArgumentParser(prog="python -m shoal.sdk.dead", description="Dead letters of this app.")
-    parser.add_argument("what", choices=["list", "replay", "drop"])
-    parser.add_argument("ids", nargs="*", type=int, metavar="ID")
+    parser.add_argument("what", choices=["list", "replay", "drop", "unsubscribe"])
+    parser.add_argument("ids", nargs="*", metavar="ID")
     parser.add_argument("--inbox", metavar="NAME")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args(argv)
     if arguments.what == "drop" and not arguments.ids:
         parser.error("say which: drop ID ... (replay publishes them again)")
+    if arguments.what == "unsubscribe" and not (arguments.inbox and arguments.ids):
+        parser.error("say of which inbox, and what: unsubscribe --inbox NAME events.SERVICE.TYPE")
+    if arguments.what != "unsubscribe" and not all(word.isdigit() for word in arguments.ids):
+        parser.error("an ID is a number, the first column of 'list'")
     if not streams.nats_url(None):
         print(
             "NATS_URL is not set; run it inside a service: shoal exec SERVICE -- python -m shoal.sdk.dead list",

@@ -69,7 +69,7 @@ class Event:
             wanted = {name: fields[name] for name in ("id", "source", "type")}
             optional = {name: fields.get(name, "") for name in ("subject", "time", "traceparent", "tracestate")}
             data = fields.get("data")
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise MalformedError(f"not a CloudEvent in JSON: {error!r}") from error
         if not all(isinstance(value, str) for value in (*wanted.values(), *optional.values())):
             raise MalformedError("not a CloudEvent: an attribute is no string")

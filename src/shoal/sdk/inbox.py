@@ -43,6 +43,7 @@ _H = TypeVar("_H", bound=Handler)
 ACK_WAIT_S = 5.0
 """After which an event whose replica has died goes to another one; while a handler works, it says so in time."""
 _FETCH_S = 2.0
+_SETTLES_S = 0.1
 _AGAIN_S = (0.1, 0.3, 1.0, 3.0)
 _DEATHS_MAX = 60
 """So often an event is taken up: one that kills its consumer is a dead letter too."""
@@ -57,21 +58,31 @@ _log = logging.getLogger("shoal.sdk.inbox")
 
 
 class Inbox:
-    """`name`: of the consumer, usually the service's own. `nats_url`: default is `NATS_URL`. `tries`: of a handler.
-    `in_flight`: how many events are worked on at a time by all replicas; more than 1 gives up the order. ValueError."""
+    """`name`: of the consumer, usually the service's own. `nats_url`: default is `NATS_URL`. `tries`: of a handler,
+    each with `timeout_s` seconds. `in_flight`: how many events are worked on at a time by all replicas; more than 1
+    gives up the order. ValueError."""
 
     def __init__(
-        self, engine: AsyncEngine, *, name: str, nats_url: str | None = None, tries: int = 5, in_flight: int = 1
+        self,
+        engine: AsyncEngine,
+        *,
+        name: str,
+        nats_url: str | None = None,
+        tries: int = 5,
+        timeout_s: float = 60.0,
+        in_flight: int = 1,
     ) -> None:
         if not _NAME.fullmatch(name):
             raise ValueError(f"an inbox's name is letters, digits, - and _; not {name!r}")
         if engine.dialect.name not in ("postgresql", "sqlite"):
             raise NotImplementedError(f"an inbox is kept in PostgreSQL or SQLite, not in {engine.dialect.name}")
         self.name = name
-        self._engine, self._tries, self._in_flight = engine, tries, in_flight
+        self._engine, self._tries, self._timeout_s, self._in_flight = engine, tries, timeout_s, in_flight
         self._url = streams.nats_url(nats_url)
         self._table = tables.inbox(MetaData())
         self._handlers: dict[str, Handler] = {}
+        self._unwanted: set[str] = set()
+        """Channels that an older revision had asked for."""
         self._task: asyncio.Task[None] | None = None
         self._cleaned_at = time.monotonic()
 
@@ -127,13 +138,23 @@ class Inbox:
                 try:
                     found = await pull.fetch(self._in_flight, timeout=_FETCH_S)
                 except NothingCame:
+                    # That of a consumer which somebody has deleted, too.
+                    if not self._handlers.keys() <= await self._subscribed(broker):
+                        raise ConnectionError("the subscription is gone") from None
                     continue
                 await asyncio.gather(*(self._take(broker, message) for message in found))
             raise ConnectionError("the connection to NATS has ended")
 
     async def _declare(self, broker: streams.Streams) -> None:
         # Never fewer than there are: an older revision that came back would take events from a newer one for good.
-        await self._subscribe(broker, await self._subscribed(broker) | self._handlers.keys())
+        # Two that ask at once may overwrite each other, so each looks again.
+        there = await self._subscribed(broker)
+        while True:
+            await self._subscribe(broker, there | self._handlers.keys())
+            await asyncio.sleep(_SETTLES_S)
+            there = await self._subscribed(broker)
+            if self._handlers.keys() <= there:
+                break
         # It counts the dead letters of this inbox, and reads them for a replay.
         await broker.js.add_consumer(
             streams.DEAD,
@@ -170,10 +191,10 @@ class Inbox:
         except events.MalformedError as error:
             await self._bury(broker, message, error)
             return
-        deliveries = message.metadata.num_delivered
         if self._handler(event) is None:
-            await self._leave(broker, message, event, deliveries)
+            await self._leave(broker, message, event)
             return
+        deliveries = message.metadata.num_delivered
         if deliveries > _DEATHS_MAX:
             await self._bury(broker, message, RuntimeError(f"taken up {deliveries - 1} times, and never answered"))
             return
@@ -187,24 +208,22 @@ class Inbox:
         else:
             await self._bury(broker, message, failure)
 
-    async def _leave(self, broker: streams.Streams, message: Msg, event: Event, deliveries: int) -> None:
-        """To a newer revision of the service, which has asked for it; after a while there is none, and the type is one
-        that an older revision had asked for."""
-        if deliveries <= _STRANGE_MAX:
+    async def _leave(self, broker: streams.Streams, message: Msg, event: Event) -> None:
+        """To a newer revision of the service, which has asked for it. When none takes it, it is kept as a dead letter:
+        the newer one may be away. Of a type that nobody wanted before, one is not left to others for long."""
+        if message.metadata.num_delivered <= (1 if event.channel in self._unwanted else _STRANGE_MAX):
             await message.nak(delay=_STRANGE_S)
             return
-        _log.warning("inbox %s: nobody takes %s any more; events of that type are left out", self.name, event.channel)
-        await message.ack()
-        mine, there = self._handlers.keys(), await self._subscribed(broker)
-        gone = {wanted for wanted in there - mine if events.matches(wanted, event.channel)}
-        await self._subscribe(broker, there - gone or mine)
+        self._unwanted.add(event.channel)
+        await self._bury(broker, message, LookupError(f"inbox {self.name!r} has no handler for {event.channel}"))
 
     async def _try(self, event: Event) -> Exception | None:
         """What the last try has raised; None: the event is applied."""
         failures = 0
         while True:
             try:
-                await self.apply(event)
+                async with asyncio.timeout(self._timeout_s):
+                    await self.apply(event)
             except Exception as error:
                 if not await self._database_answers():
                     await asyncio.sleep(_AGAIN_S[0])
@@ -224,7 +243,9 @@ class Inbox:
             "Shoal-Subject": message.subject,
             "Shoal-Error": re.sub(r"[\r\n]+", " ", repr(error))[:500],
         }
-        await broker.js.publish(f"dead.{self.name}", message.data, stream=streams.DEAD, headers=headers)
+        # What others have sent may be as large as NATS takes, and there are headers now.
+        body = message.data[: events.BYTES_MAX]
+        await broker.js.publish(f"dead.{self.name}", body, stream=streams.DEAD, headers=headers)
         await message.ack()
         _log.error(
             "inbox %s: %s is a dead letter now: %r; see: python -m shoal.sdk.dead list",
