@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -267,10 +268,10 @@ def test_a_tcp_call_that_is_not_declared_is_reset_and_told() -> None:
             await apply(made)
             assert made.rig.edges is not None
             where = made.edge("cache", caller="stranger")
-            reader, writer = await asyncio.open_connection(*where)
-            with pytest.raises(ConnectionResetError):
-                await reader.read(1)
-            writer.close()
+            with pytest.raises(ConnectionResetError):  # perhaps while it connects
+                reader, writer = await asyncio.open_connection(*where)
+                with contextlib.closing(writer):
+                    await reader.read(1)
             event = await made.rig.inbox.expect(lambda event: isinstance(event, CallDenied))
             assert isinstance(event, CallDenied)
             assert (event.caller, event.callee, event.port) == ("stranger", "cache", where[1])

@@ -87,9 +87,10 @@ class Server:
                     linger = struct.pack("ii", 1, 0)
                     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                     writer.transport.abort()
-                else:
-                    writer.write(self.fault)
-                return
+                    return
+                writer.write(self.fault)
+                if not self.fault.startswith((b"HTTP/1.1 503", b"HTTP/1.1 404")):
+                    return  # those are whole, and say nothing of an end of the connection
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:

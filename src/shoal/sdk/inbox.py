@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import re
 import time
@@ -43,7 +44,6 @@ _H = TypeVar("_H", bound=Handler)
 ACK_WAIT_S = 5.0
 """After which an event whose replica has died goes to another one; while a handler works, it says so in time."""
 _FETCH_S = 2.0
-_SETTLES_S = 0.1
 _AGAIN_S = (0.1, 0.3, 1.0, 3.0)
 _DEATHS_MAX = 60
 """So often an event is taken up: one that kills its consumer is a dead letter too."""
@@ -147,14 +147,14 @@ class Inbox:
 
     async def _declare(self, broker: streams.Streams) -> None:
         # Never fewer than there are: an older revision that came back would take events from a newer one for good.
-        # Two that ask at once may overwrite each other, so each looks again.
-        there = await self._subscribed(broker)
-        while True:
-            await self._subscribe(broker, there | self._handlers.keys())
-            await asyncio.sleep(_SETTLES_S)
-            there = await self._subscribed(broker)
-            if self._handlers.keys() <= there:
-                break
+        # And one at a time, by a lock in their database: two that read and write at once would overwrite each other.
+        async with self._engine.begin() as connection:
+            if self._engine.dialect.name == "postgresql":
+                key = int.from_bytes(
+                    hashlib.blake2b(f"shoal inbox {self.name}".encode(), digest_size=8).digest(), signed=True
+                )
+                await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+            await self._subscribe(broker, await self._subscribed(broker) | self._handlers.keys())
         # It counts the dead letters of this inbox, and reads them for a replay.
         await broker.js.add_consumer(
             streams.DEAD,
