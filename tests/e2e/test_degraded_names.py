@@ -282,7 +282,10 @@ def call_by_variable_beside_names(shoal: Plane) -> str:
 def kill_all(shoal: Plane) -> None:
     """As when a container's processes are all killed: nobody is told."""
     keeper, replicas = shoal.keeper_pid(), shoal.pids().values()
-    for pid in (keeper, shoal.status()["daemon_pid"], *replicas):
+    both = (keeper, shoal.status()["daemon_pid"])
+    for pid in both:
+        os.kill(pid, signal.SIGSTOP)  # else the one of them that lives longer starts the other again
+    for pid in (*both, *replicas):
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:

@@ -28,7 +28,7 @@ def test_a_crashing_daemon_comes_back_slower_and_slower_to_thirty_seconds() -> N
     assert waits[-1] == BACKOFF_S_MAX
 
 
-@pytest.mark.parametrize(("up_s", "wait_s"), [(0.9, 0.8), (LASTED_S, BACKOFF_S_MIN)])
+@pytest.mark.parametrize(("up_s", "wait_s"), [(0.4, 0.8), (LASTED_S, BACKOFF_S_MIN)])
 def test_a_daemon_that_lasts_longer_than_its_back_off_comes_back_at_once(up_s: float, wait_s: float) -> None:
     policy = DaemonPolicy(wanted=True)
     for _ in range(3):

@@ -7,7 +7,7 @@ BACKOFF_S_MIN = 0.1
 BACKOFF_S_MAX = 30.0
 HEALTHY_S = 60.0
 """Up for so long, it has no ends behind it."""
-LASTED_S = 1.0
+LASTED_S = 0.5
 """Up for so long, and for longer than the last back-off, the next one is the shortest again: somebody kills it."""
 FORGIVEN = 20
 """So many ends in a row, and no more, do not add to the back-off of one that lasts."""
