@@ -79,8 +79,7 @@ async def drop(broker: streams.Streams, letter: Letter) -> None:
 async def unsubscribe(broker: streams.Streams, inbox: str, subjects: Sequence[str]) -> list[str]:
     """What the inbox is still sent. NotFoundError: there is no such inbox. ValueError: nothing would be left."""
     config = (await broker.js.consumer_info(streams.EVENTS, inbox)).config
-    there = config.filter_subjects or ([config.filter_subject] if config.filter_subject else [])
-    left = [subject for subject in there if subject not in subjects]
+    left = [subject for subject in streams.subjects(config) if subject not in subjects]
     if not left:
         raise ValueError(f"{inbox} would be sent nothing any more")
     config.filter_subject, config.filter_subjects = None, left

@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from sqlalchemy import MetaData, delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shoal.sdk import tables
@@ -60,10 +59,7 @@ class IdempotencyStore:
 
     async def _take(self, session: AsyncSession, key: str, digest: str) -> Answer | None:
         table = self._table
-        insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-        row = {"key": key, "fingerprint": digest, "created_at": time.time()}
-        taken = insert(table).values(row).on_conflict_do_nothing().returning(table.c.key)
-        if (await session.execute(taken)).first() is not None:
+        if await tables.claim(session, table, {"key": key, "fingerprint": digest, "created_at": time.time()}):
             return None
         wanted = select(table.c.fingerprint, table.c.status, table.c.body).where(table.c.key == key)
         known = (await session.execute(wanted)).one()

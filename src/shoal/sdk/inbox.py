@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import re
 import time
@@ -32,7 +31,6 @@ from nats.errors import TimeoutError as NothingCame
 from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import NotFoundError
 from sqlalchemy import MetaData, delete, text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
@@ -57,7 +55,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _log = logging.getLogger("shoal.sdk.inbox")
 
 
-class Inbox:
+class Inbox(streams.Background):
     """`name`: of the consumer, usually the service's own. `nats_url`: default is `NATS_URL`. `tries`: of a handler,
     each with `timeout_s` seconds. `in_flight`: how many events are worked on at a time by all replicas; more than 1
     gives up the order. ValueError."""
@@ -83,7 +81,6 @@ class Inbox:
         self._handlers: dict[str, Handler] = {}
         self._unwanted: set[str] = set()
         """Channels that an older revision had asked for."""
-        self._task: asyncio.Task[None] | None = None
         self._cleaned_at = time.monotonic()
 
     def on(self, source: str, type: str) -> Callable[[_H], _H]:  # noqa: A002 - CloudEvents' own word
@@ -103,18 +100,8 @@ class Inbox:
         if not self._url:
             _log.warning("NATS_URL is not set; no events come: write 'uses: [nats]' in the app file")
         elif self._handlers:
-            self._task = asyncio.create_task(self.run(), name=f"inbox {self.name}")
+            self._start(self._consume, _log, f"inbox {self.name} waits")
         return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-
-    async def run(self) -> None:
-        """Until it is cancelled."""
-        await streams.keep_at(self._consume, _log, f"inbox {self.name} waits")
 
     async def apply(self, event: Event) -> bool:
         """Applies one event, as it is done for those from NATS; False: it was applied before. Raises what the handler
@@ -124,7 +111,8 @@ class Inbox:
             raise LookupError(f"inbox {self.name!r} has no handler for {event.channel}")
         with context.serving(context.of_headers("", event.traceparent, event.tracestate)):
             async with AsyncSession(self._engine, expire_on_commit=False) as session, session.begin():
-                if not await self._note(session, event):
+                row = {"consumer": self.name, "event_id": event.id, "applied_at": time.time()}
+                if not await tables.claim(session, self._table, row):
                     return False
                 await handler(event, session)
         return True
@@ -150,9 +138,7 @@ class Inbox:
         # And one at a time, by a lock in their database: two that read and write at once would overwrite each other.
         async with self._engine.begin() as connection:
             if self._engine.dialect.name == "postgresql":
-                key = int.from_bytes(
-                    hashlib.blake2b(f"shoal inbox {self.name}".encode(), digest_size=8).digest(), signed=True
-                )
+                key = tables.lock_key(f"shoal inbox {self.name}")
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
             await self._subscribe(broker, await self._subscribed(broker) | self._handlers.keys())
         # It counts the dead letters of this inbox, and reads them for a replay.
@@ -171,7 +157,7 @@ class Inbox:
             config = (await broker.js.consumer_info(streams.EVENTS, self.name)).config
         except NotFoundError:
             return set()
-        return set(config.filter_subjects or ([config.filter_subject] if config.filter_subject else []))
+        return set(streams.subjects(config))
 
     async def _subscribe(self, broker: streams.Streams, subjects: Iterable[str]) -> None:
         await broker.js.add_consumer(
@@ -261,13 +247,6 @@ class Inbox:
         return next(
             (handler for wanted, handler in self._handlers.items() if events.matches(wanted, event.channel)), None
         )
-
-    async def _note(self, session: AsyncSession, event: Event) -> bool:
-        """False: it is noted already. Waits for another replica that is at it."""
-        row = {"consumer": self.name, "event_id": event.id, "applied_at": time.time()}
-        insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
-        noted = insert(self._table).values(row).on_conflict_do_nothing().returning(self._table.c.event_id)
-        return (await session.execute(noted)).first() is not None
 
     async def _database_answers(self) -> bool:
         try:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import hashlib
 import logging
 import os
 import time
@@ -83,7 +82,7 @@ class _Row(NamedTuple):
     event: str
 
 
-class Relay:
+class Relay(streams.Background):
     """Publishes what is in the outbox while its `async with` block runs. NATS or the database may be away meanwhile,
     also at the beginning: nothing is lost and nothing waits for it. `nats_url`: default is `NATS_URL`."""
 
@@ -92,24 +91,13 @@ class Relay:
     ) -> None:
         self._outbox, self._engine, self._poll_s = outbox, engine, poll_s
         self._url = streams.nats_url(nats_url)
-        self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Relay:
         if self._url:
-            self._task = asyncio.create_task(self.run(), name=f"relay of {self._outbox.source}")
+            self._start(self._publish_all, _log, f"events of {self._outbox.source} wait")
         else:
             _log.warning("NATS_URL is not set; events stay in the outbox: write 'uses: [nats]' in the app file")
         return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-
-    async def run(self) -> None:
-        """Until it is cancelled."""
-        await streams.keep_at(self._publish_all, _log, f"events of {self._outbox.source} wait")
 
     async def _publish_all(self) -> None:
         async with _leading(self._engine, self._outbox.source) as connection:
@@ -169,7 +157,7 @@ async def _leading(engine: AsyncEngine, source: str) -> AsyncIterator[AsyncConne
         return
     if engine.dialect.name != "postgresql":
         raise NotImplementedError(f"an outbox is kept in PostgreSQL or SQLite, not in {engine.dialect.name}")
-    key = int.from_bytes(hashlib.blake2b(f"shoal relay {source}".encode(), digest_size=8).digest(), "big", signed=True)
+    key = tables.lock_key(f"shoal relay {source}")
     async with engine.connect() as connection:
         # It belongs to the session: gone when this process dies, or the server.
         async with connection.begin():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import nats
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from nats.js.api import DiscardPolicy, RetentionPolicy, StreamConfig
+from nats.js.api import ConsumerConfig, DiscardPolicy, RetentionPolicy, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 
 EVENTS = "SHOAL_EVENTS"
@@ -42,6 +43,26 @@ class Streams:
 
 def nats_url(written: str | None) -> str:
     return written or os.environ.get("NATS_URL", "")
+
+
+class Background:
+    """A task that `_start` starts, and the end of an `async with` block ends."""
+
+    _task: asyncio.Task[None] | None = None
+
+    def _start(self, work: Callable[[], Awaitable[None]], log: logging.Logger, what: str) -> None:
+        self._task = asyncio.create_task(keep_at(work, log, what), name=what)
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+
+def subjects(config: ConsumerConfig) -> list[str]:
+    """Those that a consumer is sent."""
+    return config.filter_subjects or ([config.filter_subject] if config.filter_subject else [])
 
 
 @asynccontextmanager

@@ -9,9 +9,13 @@ knows them too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from sqlalchemy import BigInteger, Column, Connection, Float, Integer, MetaData, String, Table, Text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncSession
 
 _NUMBER = BigInteger().with_variant(Integer(), "sqlite")
 
@@ -58,6 +62,19 @@ def idempotency(metadata: MetaData) -> Table:
 
 
 _TABLES: dict[str, Callable[[MetaData], Table]] = {"outbox": outbox, "inbox": inbox, "idempotency": idempotency}
+
+
+async def claim(session: AsyncSession, table: Table, row: Mapping[str, Any]) -> bool:
+    """Writes the row, or says that its key is taken. Waits for a transaction that is about to take it."""
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    keys = list(table.primary_key.columns)
+    written = insert(table).values(dict(row)).on_conflict_do_nothing().returning(*keys)
+    return (await session.execute(written)).first() is not None
+
+
+def lock_key(words: str) -> int:
+    """Of an advisory lock of PostgreSQL."""
+    return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 def create(connection: Connection, *names: str) -> None:
